@@ -1,0 +1,8 @@
+"""The zoo: classical searchers, RLlib agents and hand-made baselines behind one protocol.
+
+Importing this package imports neither Ray nor an agent; ``protocol.load_agent`` does that on demand.
+"""
+
+from .protocol import AGENTS, SearchSummary, SearchTask, Trial, load_agent
+
+__all__ = ["AGENTS", "SearchSummary", "SearchTask", "Trial", "load_agent"]

@@ -1,0 +1,268 @@
+"""What every searcher and agent is to the rest: a function from a ``SearchTask`` to a stream of ``Trial``.
+
+The budget of a search is a number of *distinct* designs: a design met again costs an episode but no evaluation. A search
+also ends after ``EPISODES_PER_BUDGET`` times as many episodes, for agents that collapse onto designs they know, and as soon
+as ``should_stop`` says so. ``Ledger`` does this book-keeping for all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal, Protocol
+
+from qumos_env import Design
+from qumos_env.actions import DesignState
+from qumos_env.errors import QumosError, unknown
+from qumos_env.scenario import Scenario
+
+EPISODES_PER_BUDGET = 5
+Scalar = float | int | str | bool | None
+Stop = Literal["budget", "episodes", "stopped"]
+
+AGENTS: Mapping[str, str] = {
+    "random": "agents.random_search",
+    "evolution": "agents.evolution",
+    "ppo": "agents.ppo",
+    "reinforce": "agents.reinforce",
+}
+"""The module of every agent, by name; each has a function ``search``. The last two need Ray."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What evaluating one design gave.
+
+    Attributes:
+        reward: the scenario's reward; 0 after a failure.
+        evaluation: the figures of the evaluation as flat JSON scalars; empty after a failure.
+        failure: why the evaluation broke down, or an empty string.
+    """
+
+    reward: float
+    evaluation: Mapping[str, Scalar] = field(default_factory=dict)
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One episode of a search.
+
+    Attributes:
+        index: its number in the search, from 0.
+        design: the design as plain JSON data; empty where an episode ended before there was one.
+        design_hash: SHA-256 of the design; empty likewise.
+        actions: the actions that had an effect.
+        reward, evaluation, failure: as in ``Outcome``.
+        repeated: whether this search had met the design before.
+        seconds: when the result arrived, in seconds since the search began (earlier sessions of a resumed search included).
+    """
+
+    index: int
+    design: Mapping[str, object]
+    design_hash: str
+    actions: tuple[int, ...]
+    reward: float
+    evaluation: Mapping[str, Scalar]
+    failure: str
+    repeated: bool
+    seconds: float
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object], where: str = "trial") -> Trial:
+        """The trial in ``data`` (as ``to_dict`` writes it).
+
+        Raises:
+            QumosError: names ``where`` and the fields that are missing or unknown.
+        """
+        fields = set(cls.__dataclass_fields__)
+        if not isinstance(data, Mapping) or set(data) != fields:
+            raise QumosError(f"{where}: not a trial; its fields are {', '.join(sorted(fields))}")
+        values = dict(data)
+        values["actions"] = tuple(values["actions"])  # type: ignore[arg-type]
+        return cls(**values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """One search to run.
+
+    Attributes:
+        scenario: the problem.
+        budget: how many distinct designs may be evaluated, the ones in ``starts`` and ``history`` included.
+        seed: seed of the searcher's own randomness; evaluations use the scenario's seed.
+        workers: processes that evaluate at the same time; 0 evaluates in this process.
+        cache: path of the evaluation cache shared by the processes, or ``None``.
+        settings: the agent's settings, see ``agents.settings``.
+        starts: action sequences that are evaluated before the search's own (warm start).
+        history: trials of an interrupted search of the same kind, to go on from.
+        checkpoint: absolute path of the folder for the agent's checkpoint, or ``None`` for no checkpoint.
+    """
+
+    scenario: Scenario
+    budget: int
+    seed: int = 0
+    workers: int = 1
+    cache: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    starts: tuple[tuple[int, ...], ...] = ()
+    history: tuple[Trial, ...] = ()
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise QumosError(f"budget is {self.budget}; at least one evaluation is needed")
+        if self.workers < 0:
+            raise QumosError(f"workers is {self.workers}; 0 or more are needed")
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """How a search went.
+
+    Attributes:
+        distinct: distinct designs evaluated.
+        episodes: episodes played.
+        stopped: ``budget``, ``episodes`` (too many of them) or ``stopped`` (time limit or interrupt).
+    """
+
+    distinct: int
+    episodes: int
+    stopped: Stop
+
+
+class Search(Protocol):
+    """The function ``search`` of every agent module."""
+
+    def __call__(
+        self,
+        task: SearchTask,
+        *,
+        on_trial: Callable[[Trial], None],
+        should_stop: Callable[[], bool],
+        on_stage: Callable[[str], None],
+    ) -> SearchSummary:
+        """Runs ``task``.
+
+        Args:
+            task: what to search.
+            on_trial: called with every new trial, in order; trials of ``task.history`` are not repeated.
+            should_stop: asked before each evaluation or batch; the search ends soon after it says ``True``.
+            on_stage: called with a few words whenever something slow begins.
+        """
+
+
+def load_agent(name: str) -> Search:
+    """The search function of the agent called ``name``.
+
+    Raises:
+        QumosError: no such agent (the nearest names are offered), or its packages are not installed.
+    """
+    if name not in AGENTS:
+        raise unknown("agent", name, AGENTS)
+    try:
+        search: Search = importlib.import_module(AGENTS[name]).search
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("ray", "torch"):
+            raise QumosError(f"agent {name} needs {error.name}, which is not installed: pip install 'qumos-env[rllib]'") from error
+        raise
+    return search
+
+
+class Ledger:
+    """The book-keeping of one search: numbers trials, knows repeated designs, says when the search is over."""
+
+    def __init__(self, task: SearchTask, on_trial: Callable[[Trial], None], should_stop: Callable[[], bool]) -> None:
+        self.task = task
+        self.trials: list[Trial] = []
+        self._on_trial = on_trial
+        self._should_stop = should_stop
+        self._known: dict[str, Trial] = {}
+        self._start = time.monotonic()
+
+    @property
+    def distinct(self) -> int:
+        """Distinct designs evaluated so far."""
+        return len(self._known)
+
+    @property
+    def episode_limit(self) -> int:
+        """Episodes after which the search ends whatever it found."""
+        return EPISODES_PER_BUDGET * self.task.budget
+
+    @property
+    def episodes_left(self) -> int:
+        """How many more episodes may be played without any risk of exceeding budget or episode limit."""
+        return max(0, min(self.task.budget - self.distinct, self.episode_limit - len(self.trials)))
+
+    def interrupted(self) -> bool:
+        """Whether the time is up or the user wants to stop."""
+        return self._should_stop()
+
+    def finished(self) -> bool:
+        """Whether no further episode may be played."""
+        return self.episodes_left == 0 or self.interrupted()
+
+    def known(self, design_hash: str) -> Trial | None:
+        """The first trial of that design, if there is one."""
+        return self._known.get(design_hash)
+
+    def record(self, actions: Sequence[int], outcome: Outcome) -> Trial:
+        """Appends one finished episode and passes it on.
+
+        Args:
+            actions: the effective actions; design and hash are derived from them.
+            outcome: what its evaluation gave.
+        """
+        state = DesignState(self.task.scenario).replay(actions)
+        design = state.design() if state.done else None
+        design_hash = design.hash if design is not None else ""
+        # A trial without a design never counts as a repetition.
+        trial = Trial(
+            index=len(self.trials),
+            design=design.to_dict() if design is not None else {},
+            design_hash=design_hash,
+            actions=tuple(int(action) for action in actions),
+            reward=float(outcome.reward),
+            evaluation=dict(outcome.evaluation),
+            failure=outcome.failure,
+            repeated=design_hash in self._known,
+            seconds=round(time.monotonic() - self._start, 3),
+        )
+        self._append(trial)
+        self._on_trial(trial)
+        return trial
+
+    def restore(self, trial: Trial) -> None:
+        """Appends a trial of an earlier session; the clock goes on from it and nobody is told."""
+        self._append(trial)
+        self._start = time.monotonic() - trial.seconds
+
+    def _append(self, trial: Trial) -> None:
+        if trial.design_hash:
+            self._known.setdefault(trial.design_hash, trial)
+        self.trials.append(trial)
+
+    def summary(self) -> SearchSummary:
+        """The counts, and why the search ended."""
+        stopped: Stop = "stopped"
+        if self.distinct >= self.task.budget:
+            stopped = "budget"
+        elif len(self.trials) >= self.episode_limit:
+            stopped = "episodes"
+        return SearchSummary(self.distinct, len(self.trials), stopped)
+
+
+def design_of(scenario: Scenario, actions: Sequence[int]) -> Design:
+    """The design that ``actions`` build.
+
+    Raises:
+        QumosError: the actions end before the design has its cut and assignment.
+    """
+    return DesignState(scenario).replay(actions).design()

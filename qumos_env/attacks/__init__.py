@@ -1,0 +1,1 @@
+"""Attacks: honest measurements of what an adversary with stated knowledge achieves."""

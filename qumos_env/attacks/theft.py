@@ -1,0 +1,129 @@
+"""Theft of a model by whoever broke into one provider.
+
+The adversary sees the trained angles of every part that its provider runs, owns a few labelled rows (its preprocessing is
+fitted on those alone), may query the service with them, and knows the scenario: register width, classes, kind of head.
+It does not have the owner's head and preprocessing, nor the other parts. Every figure has to be read beside the no-loot
+controls of ``qumos_env.attacks.controls``, which use the same rows.
+
+Tiers: ``frozen-head`` trains a new linear head on the stolen circuits; ``fine-tune`` goes on to train their angles too;
+``guessed-rest`` puts a hand-made circuit in the place of what is missing and trains it to repeat the service's answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ansatz import ry_cz_blocks, ring_or_chain
+from ..actions import block_gates
+from ..circuits import Block, initial_angles, part_blocks
+from ..design import Design, Gate
+from ..heads import LinearHead, make_head, softmax
+from ..model import CircuitStack, Parameters, one_hot, train_stack
+from ..scenario import ModelSection, ThreatSection
+
+
+@dataclass(frozen=True)
+class ThiefRows:
+    """What the thief owns: encoded angles ``[rows, n_qubits]``, labels, and the service's answers ``[rows, n_classes]``."""
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    answers: np.ndarray
+
+
+class Thief:
+    """The thief of one provider, compiled once per design and run on every draw.
+
+    Args:
+        design: the victim's design.
+        provider: the provider broken into; it runs at least one part.
+        n_classes: number of classes.
+        model: the scenario's model section (known to the thief).
+        threat: its threat section.
+        axis: rotation axis of the encoding.
+    """
+
+    def __init__(
+        self, design: Design, provider: str, n_classes: int, model: ModelSection, threat: ThreatSection, axis: str
+    ) -> None:
+        self.provider = provider
+        self.n_classes = n_classes
+        self.threat = threat
+        self.learning_rate = model.learning_rate
+        self.n_qubits = design.n_qubits
+        held = {part.index for part in design.held_by(provider)}
+        blocks = part_blocks(design, axis)
+        self.stolen = CircuitStack([block for index, block in enumerate(blocks) if index in held], design.n_qubits)
+        self.guess = _guess(design, held)
+        guessed: Sequence[Block] = part_blocks(self.guess, axis)
+        self.rest = CircuitStack([block for index, block in enumerate(guessed) if index not in held], design.n_qubits)
+        self.linear_head = LinearHead(design.n_qubits, n_classes)
+        self.known_head = make_head(model.head, design.n_qubits, n_classes)
+        self._empty = CircuitStack([], design.n_qubits)
+
+    def attack(self, tier: str, loot: Parameters, rows: ThiefRows, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        """Class probabilities ``[targets, n_classes]`` that the thief's model gives for the encoded rows ``targets``.
+
+        Args:
+            tier: see the module.
+            loot: the victim's trained parameters; only the angles of the held parts are used.
+            rows: what the thief owns.
+            targets: encoded with the thief's preprocessing, ``[targets, n_qubits]``.
+            key: seeds of what the thief guesses.
+
+        Raises:
+            EvaluationFailure: the thief's training diverged.
+        """
+        return TIERS[tier](self, loot, rows, targets, key)
+
+    def _frozen_head(self, loot: Parameters, rows: ThiefRows, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        features = self._readout(self.stolen, loot.angles, rows.inputs)
+        start = Parameters(np.zeros(0), self._linear_start(key))
+        trained = train_stack(
+            self._empty, self.linear_head, rows.inputs, one_hot(rows.labels, self.n_classes), start, *self._effort, frozen=features
+        )
+        return softmax(self.linear_head.logits(trained.head, self._readout(self.stolen, loot.angles, targets)))
+
+    def _fine_tune(self, loot: Parameters, rows: ThiefRows, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        start = Parameters(loot.angles, self._linear_start(key))
+        trained = train_stack(self.stolen, self.linear_head, rows.inputs, one_hot(rows.labels, self.n_classes), start, *self._effort)
+        return softmax(self.linear_head.logits(trained.head, self._readout(self.stolen, trained.angles, targets)))
+
+    def _guessed_rest(self, loot: Parameters, rows: ThiefRows, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        features = self._readout(self.stolen, loot.angles, rows.inputs)
+        generator = np.random.default_rng([*key, 0x6E55])
+        start = Parameters(initial_angles(self.guess, [*key, 0x6E55]), self.known_head.initial(generator))
+        trained = train_stack(self.rest, self.known_head, rows.inputs, rows.answers, start, *self._effort, frozen=features)
+        readout = self._readout(self.stolen, loot.angles, targets) + self._readout(self.rest, trained.angles, targets)
+        return softmax(self.known_head.logits(trained.head, readout))
+
+    @property
+    def _effort(self) -> tuple[int, float]:
+        return self.threat.steps, self.learning_rate
+
+    def _linear_start(self, key: Sequence[int]) -> np.ndarray:
+        return self.linear_head.initial(np.random.default_rng([*key, 0x11EA]))
+
+    @staticmethod
+    def _readout(stack: CircuitStack, angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        return stack.forward(angles, stack.encode(inputs))[0]
+
+
+def _guess(design: Design, held: set[int]) -> Design:
+    """A one-layer RY-CZ-RY ansatz on every part that is not ``held``; the held parts stay empty."""
+    gates: list[Gate] = []
+    for part in design.parts:
+        if part.index not in held:
+            for block in ry_cz_blocks(part.index, 1):
+                gates += block_gates(ring_or_chain(block, part.qubits), part.qubits)
+    return Design(design.partition, design.assignment, tuple(gates))
+
+
+TIERS: dict[str, Callable[[Thief, Parameters, ThiefRows, np.ndarray, Sequence[int]], np.ndarray]] = {
+    "frozen-head": Thief._frozen_head,
+    "fine-tune": Thief._fine_tune,
+    "guessed-rest": Thief._guessed_rest,
+}

@@ -1,0 +1,1 @@
+"""Deployment of designs: bundles for isolated providers and their owner."""

@@ -1,0 +1,256 @@
+"""From a design to its reward: train it, attack it, and report what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from .attacks.membership import auc, loss_scores
+from .attacks.theft import Thief, ThiefRows
+from .cache import EvaluationCache
+from .design import Design
+from .errors import EvaluationFailure, QumosError
+from .model import DistributedQNN
+from .reward import Measured, reward_parts
+from .scenario import Scenario
+from .workload import PreparedDraw, Rows, Workload, split_accuracy
+
+# Part of every cache key: raise it when a change alters the figures of an evaluation.
+EVALUATION_VERSION = 1
+GATE_CUT_OVERHEAD = 9  # shots per cut, the same for every cut angle
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured. Accuracies and AUCs are in [0, 1]; ``_se`` is the standard error over the K draws.
+
+    Attributes:
+        design_hash, scenario, rows, seed, draws: what was evaluated, on which rows, and how often it was redrawn.
+        reward, reward_se, rewards: the blend, its jackknife standard error, and its named parts.
+        accuracy, accuracy_se, chance: of the owner's model; ``chance`` is the majority frequency of the scored rows.
+        theft, theft_se, theft_provider, theft_tier: the strongest thief (chosen on tuning rows, scored on others).
+        control, control_name: C*, what the thief's rows alone give.
+        nothing_worth_stealing: the owner's model is not two standard errors better than the control.
+        membership_auc, membership_auc_se: of the loss-threshold attack.
+        cost: gate cost of the design.
+        thieves: ``provider/tier`` -> accuracy.
+        per_draw: name -> K values, of ``accuracy``, ``theft``, ``control``, ``membership_auc``.
+    """
+
+    design_hash: str
+    scenario: str
+    rows: str
+    seed: int
+    draws: int
+    reward: float
+    reward_se: float
+    rewards: dict[str, float]
+    accuracy: float
+    accuracy_se: float
+    chance: float
+    theft: float
+    theft_se: float
+    theft_provider: str
+    theft_tier: str
+    control: float
+    control_name: str
+    nothing_worth_stealing: bool
+    membership_auc: float
+    membership_auc_se: float
+    cost: float
+    thieves: dict[str, float]
+    per_draw: dict[str, list[float]]
+
+    @property
+    def theft_gain(self) -> float:
+        """T − C*: what the loot adds to the thief's own rows."""
+        return self.theft - self.control
+
+    def to_dict(self) -> dict[str, str | float | int | bool]:
+        """Flat JSON scalars; named parts become ``rewards.<name>`` and ``thieves.<provider>/<tier>``."""
+        flat: dict[str, str | float | int | bool] = {"theft_gain": self.theft_gain}
+        for name, value in asdict(self).items():
+            if name == "per_draw":
+                continue
+            if isinstance(value, dict):
+                flat.update({f"{name}.{key}": item for key, item in value.items()})
+            else:
+                flat[name] = value
+        return flat
+
+    def to_json(self) -> str:
+        """Everything, as JSON that ``from_json`` reads back exactly."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """The evaluation that ``to_json`` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class _DrawResult:
+    accuracy: float
+    chance: float
+    auc: float
+    thieves: Mapping[tuple[str, str], tuple[float, float]]
+
+
+class Evaluator:
+    """Evaluates designs of one scenario.
+
+    The same scenario, design and seed give the same bits on one machine and library set: linear algebra runs on one thread.
+
+    Args:
+        scenario: the scenario.
+        cache: path of an SQLite file for reuse between runs and processes; without it results are kept in memory.
+    """
+
+    def __init__(self, scenario: Scenario, cache: str | Path | None = None) -> None:
+        self.scenario = scenario
+        self._cache = EvaluationCache(cache)
+
+    @cached_property
+    def workload(self) -> Workload:
+        """Data, draws and controls; loaded when first needed."""
+        return Workload(self.scenario)
+
+    @cached_property
+    def _identity(self) -> str:
+        return f"{EVALUATION_VERSION}/{self.scenario.hash}/{self.workload.digest}"
+
+    def evaluate(self, design: Design, *, seed: int | None = None, rows: Rows = "search", limits: bool = True) -> Evaluation:
+        """Trains and attacks ``design`` on the K common redraws.
+
+        Args:
+            design: the design.
+            seed: of draws, initial angles and thieves; default the scenario's. It is never the seed of an episode.
+            rows: ``search`` scores on held-out rows of each draw; ``test`` on the fixed test split, for reports only.
+            limits: hold the design against the scenario's limits (references such as the centralised model are not).
+
+        Raises:
+            QumosError: the design does not fit the scenario.
+            EvaluationFailure: its training, or a thief's, diverged.
+        """
+        if rows not in ("search", "test"):
+            raise QumosError(f"rows is {rows!r}, choose search or test")
+        self.scenario.check_design(design, limits=limits)
+        seed = self.scenario.seed if seed is None else seed
+        key = f"{self._identity}/{design.hash}/{rows}/{seed}"
+        found = self._cache.get(key)
+        if found is not None:
+            return Evaluation.from_json(found)
+        with threadpool_limits(1):
+            evaluation = self._measure(design, seed, rows)
+        self._cache.put(key, evaluation.to_json())
+        return evaluation
+
+    def _measure(self, design: Design, seed: int, rows: Rows) -> Evaluation:
+        scenario, workload = self.scenario, self.workload
+        model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
+        thieves = [
+            Thief(design, provider, workload.n_classes, scenario.model, scenario.threat, scenario.data.axis)
+            for provider in scenario.provider_names
+            if design.held_by(provider)
+        ]
+        control = workload.control(seed, rows)
+        results = [self._measure_draw(model, thieves, draw) for draw in workload.draws(seed, rows)]
+
+        accuracy = np.array([result.accuracy for result in results])
+        aucs = np.array([result.auc for result in results])
+        # Chosen on the tuning rows pooled over draws, so that the maximum over thieves is not inflated by the scored rows.
+        strongest = max(results[0].thieves, key=lambda thief: np.mean([result.thieves[thief][0] for result in results]))
+        theft = np.array([result.thieves[strongest][1] for result in results])
+        chance = float(np.mean([result.chance for result in results]))
+        cost = design_cost(design, scenario)
+
+        def parts(keep: np.ndarray) -> dict[str, float]:
+            stolen = float(theft[keep].mean())
+            if scenario.threat.thief == "rational":
+                stolen = max(stolen, float(control.accuracies[keep].mean()))
+            measured = Measured(
+                float(accuracy[keep].mean()), stolen, chance, float(aucs[keep].mean()), cost / scenario.reward.cost_budget
+            )
+            return reward_parts(measured, scenario.reward)
+
+        everything = np.ones(len(results), bool)
+        rewards = parts(everything)
+        leave_one_out = [sum(parts(everything & (np.arange(len(results)) != k)).values()) for k in range(len(results))]
+        advantage = accuracy - control.accuracies
+        return Evaluation(
+            design_hash=design.hash,
+            scenario=scenario.name,
+            rows=rows,
+            seed=seed,
+            draws=len(results),
+            reward=_finite(sum(rewards.values())),
+            reward_se=_jackknife(np.array(leave_one_out)),
+            rewards=rewards,
+            accuracy=float(accuracy.mean()),
+            accuracy_se=_standard_error(accuracy),
+            chance=chance,
+            theft=float(theft.mean()),
+            theft_se=_standard_error(theft),
+            theft_provider=strongest[0],
+            theft_tier=strongest[1],
+            control=float(control.accuracies.mean()),
+            control_name=control.name,
+            nothing_worth_stealing=bool(advantage.mean() < 2 * _standard_error(advantage)),
+            membership_auc=float(aucs.mean()),
+            membership_auc_se=_standard_error(aucs),
+            cost=cost,
+            thieves={"/".join(thief): float(np.mean([result.thieves[thief][1] for result in results])) for thief in results[0].thieves},
+            per_draw={
+                "accuracy": accuracy.tolist(),
+                "theft": theft.tolist(),
+                "control": control.accuracies.tolist(),
+                "membership_auc": aucs.tolist(),
+            },
+        )
+
+    def _measure_draw(self, model: DistributedQNN, thieves: list[Thief], draw: PreparedDraw) -> _DrawResult:
+        trained = model.train(draw.train, draw.train_labels, draw.key)
+        scored = model.probabilities(trained, draw.score)
+        members = loss_scores(model.probabilities(trained, draw.train), draw.train_labels)
+        others = loss_scores(model.probabilities(trained, draw.nonmembers), draw.nonmember_labels)
+        rows = ThiefRows(draw.thief, draw.thief_labels, model.probabilities(trained, draw.queries))
+        stolen = {}
+        for number, thief in enumerate(thieves):
+            for tier in self.scenario.threat.tiers:
+                predicted = thief.attack(tier, trained, rows, draw.targets, (*draw.key, number)).argmax(axis=1)
+                stolen[thief.provider, tier] = split_accuracy(predicted, draw)
+        return _DrawResult(
+            accuracy=float(np.mean(scored.argmax(axis=1) == draw.score_labels)),
+            chance=float(np.bincount(draw.score_labels).max() / len(draw.score_labels)),
+            auc=auc(members, others),
+            thieves=stolen,
+        )
+
+
+def design_cost(design: Design, scenario: Scenario) -> float:
+    """Qubits acted on by every gate, times the provider's price; a gate across parts is charged on both and 9-fold per cut."""
+    price = [scenario.provider(name).price for name in design.assignment]
+    local = sum(price[design.partition[qubit]] for gate in design.gates for qubit in gate.qubits)
+    return float(local * GATE_CUT_OVERHEAD ** len(design.cut_gates))
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def _jackknife(leave_one_out: np.ndarray) -> float:
+    """Jackknife standard error (Tukey, 1958) from the K leave-one-out estimates; 0 for a single draw."""
+    k = len(leave_one_out)
+    return float(np.sqrt((k - 1) / k * np.sum((leave_one_out - leave_one_out.mean()) ** 2))) if k > 1 else 0.0
+
+
+def _finite(value: float) -> float:
+    if not np.isfinite(value):
+        raise EvaluationFailure(f"the reward is {value}")
+    return float(value)

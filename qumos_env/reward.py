@@ -1,0 +1,69 @@
+"""The reward: a named blend of accuracy, resistance to theft, privacy of membership and cost.
+
+With chance the majority frequency, A = max(0, acc − chance)/(1 − chance), T the accuracy of the worst thief, M = 1 − 2·max(0, AUC − ½)
+and C = cost/budget, the default blend is
+
+    w_a·A + w_s·clip(acc − T, 0, acc − chance)/(1 − chance) + w_m·A·M − w_c·C.
+
+Nothing is divided by acc − chance, so nothing blows up near chance, and a model that learned nothing earns nothing for its
+privacy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import unknown
+from .scenario import RewardSection
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a blend sees, averaged over draws: accuracies and ``chance`` in [0, 1], ``auc``, ``cost`` in units of the budget."""
+
+    accuracy: float
+    theft: float
+    chance: float
+    auc: float
+    cost: float
+
+
+def default(measured: Measured, weights: RewardSection) -> dict[str, float]:
+    """The blend of the module's formula."""
+    room = 1 - measured.chance
+    gain = max(0.0, measured.accuracy - measured.chance)
+    learned = gain / room
+    privacy = 1 - 2 * max(0.0, measured.auc - 0.5)
+    return {
+        "accuracy": weights.accuracy * learned,
+        "theft": weights.theft * float(np.clip(measured.accuracy - measured.theft, 0.0, gain)) / room,
+        "membership": weights.membership * learned * privacy,
+        "cost": -weights.cost * measured.cost,
+    }
+
+
+def product(measured: Measured, weights: RewardSection) -> dict[str, float]:
+    """Accuracy scaled by how much of it survives each threat: A·(w_a + w_s·min(1, 2·(acc − T)/(1 − chance)) + w_m·M) − w_c·C."""
+    room = 1 - measured.chance
+    learned = max(0.0, measured.accuracy - measured.chance) / room
+    secure = float(np.clip(2 * (measured.accuracy - measured.theft) / room, 0.0, 1.0))
+    privacy = 1 - 2 * max(0.0, measured.auc - 0.5)
+    return {
+        "accuracy": weights.accuracy * learned,
+        "theft": weights.theft * learned * secure,
+        "membership": weights.membership * learned * privacy,
+        "cost": -weights.cost * measured.cost,
+    }
+
+
+BLENDS: dict[str, Callable[[Measured, RewardSection], dict[str, float]]] = {"default": default, "product": product}
+
+
+def reward_parts(measured: Measured, weights: RewardSection) -> dict[str, float]:
+    """The named parts of the scenario's blend; their sum is the reward. Raises QumosError for an unknown blend."""
+    if weights.blend not in BLENDS:
+        raise unknown("reward blend", weights.blend, BLENDS)
+    return BLENDS[weights.blend](measured, weights)

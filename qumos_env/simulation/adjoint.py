@@ -1,0 +1,291 @@
+"""Exact expectation values and gradients of a compiled circuit over a batch of inputs.
+
+Two routes, chosen by size. *States*: all samples are one big state vector. *Unitary*: where a part has fewer basis states than
+there are samples, the circuit runs on the 2**n basis states instead, and data meets its unitary in one matrix product; the
+cost of a step then hardly depends on the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cirq
+import numpy as np
+
+from ..errors import QumosError
+from .program import InputRotation, Program
+from .qsim_backend import Segment
+
+Route = Literal["auto", "unitary", "states"]
+_PAULI = {
+    "X": np.array([[0, 1], [1, 0]], complex),
+    "Y": np.array([[0, -1j], [1j, 0]], complex),
+    "Z": np.array([[1, 0], [0, -1]], complex),
+}
+_NATIVE_MATRIX = {"h": np.array([[1, 1], [1, -1]], complex) / np.sqrt(2)}
+
+
+@dataclass(frozen=True)
+class Observable:
+    """A real combination of Pauli strings on ``n`` qubits.
+
+    Attributes:
+        diagonal: float32 ``[2**n]``, its diagonal terms (I and Z).
+        terms: the others, each as (source index, factor) with ``(Oψ)[i] = factor[i]·ψ[source[i]]``.
+    """
+
+    diagonal: np.ndarray
+    terms: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    @classmethod
+    def from_cirq(cls, operator: cirq.PauliString | cirq.PauliSum, qubits: Sequence[cirq.Qid]) -> Observable:
+        """The observable ``operator``; raises QumosError on a qubit outside ``qubits`` or a complex coefficient."""
+        size = 2 ** len(qubits)
+        place = {qubit: index for index, qubit in enumerate(qubits)}
+        diagonal = np.zeros(size)
+        terms = []
+        for string in cirq.PauliSum.wrap(operator):
+            if abs(complex(string.coefficient).imag) > 1e-9:
+                raise QumosError(f"observables: {operator} is not Hermitian")
+            for qubit in string.qubits:
+                if qubit not in place:
+                    raise QumosError(f"observables: {operator} acts on {qubit}, which is not a qubit of the circuit")
+            paulis = {place[qubit]: str(pauli) for qubit, pauli in string.items()}
+            source, factor = _pauli_action(paulis, len(qubits))
+            factor = factor * complex(string.coefficient).real
+            if set(paulis.values()) <= {"Z"}:
+                diagonal += factor.real
+            else:
+                terms.append((source, factor.astype(np.complex64)[:, None]))
+        return cls(diagonal.astype(np.float32), tuple(terms))
+
+
+def _pauli_action(paulis: dict[int, str], n_qubits: int) -> tuple[np.ndarray, np.ndarray]:
+    index = np.arange(2**n_qubits)
+    source, factor = index.copy(), np.ones(2**n_qubits, complex)
+    for qubit, pauli in paulis.items():
+        shift = n_qubits - 1 - qubit
+        bit = (index >> shift) & 1
+        if pauli == "Z":
+            factor = factor * (1 - 2 * bit)
+        else:
+            source = source ^ (1 << shift)
+            if pauli == "Y":
+                factor = factor * np.where(bit == 0, -1j, 1j)
+    return source, factor
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """Inputs ready for simulation.
+
+    Attributes:
+        size: number of samples B.
+        inputs: float64 ``[B, inputs]``.
+        states: complex64 ``[2**n, 2**b]``: the encoded product states, padded with zero columns to a power of two on the
+            states route, ``[2**n, B]`` on the unitary route.
+    """
+
+    size: int
+    inputs: np.ndarray
+    states: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What a forward pass keeps for the backward pass: weights, and per segment the states before and after, and its unitary."""
+
+    batch: EncodedBatch
+    weights: np.ndarray
+    before: tuple[np.ndarray, ...]
+    after: tuple[np.ndarray, ...]
+    unitaries: tuple[np.ndarray | None, ...]
+
+
+class CircuitEngine:
+    """Forward and backward passes of one program.
+
+    Args:
+        program: the compiled circuit.
+        observables: what is measured at the end.
+        route: ``unitary``, ``states``, or ``auto`` to choose by size per batch.
+        threads: CPU threads of a qsim run; worth more than 1 only for wide circuits.
+    """
+
+    def __init__(self, program: Program, observables: Sequence[Observable], route: Route = "auto", threads: int = 1) -> None:
+        self.program = program
+        self.observables = tuple(observables)
+        self.route = route
+        self.threads = threads
+        self._diagonals = np.stack([item.diagonal for item in self.observables]) if observables else np.zeros((0, 2**program.n_qubits), np.float32)
+        self._segments: dict[int, tuple[Segment, ...]] = {}
+
+    def encode(self, inputs: np.ndarray) -> EncodedBatch:
+        """Encodes ``inputs`` (radians, ``[B, inputs]``) into product states.
+
+        Raises:
+            QumosError: wrong shape, an empty batch, NaN or infinity.
+        """
+        inputs = np.asarray(inputs, np.float64)
+        if inputs.ndim != 2 or inputs.shape[1] != self.program.n_inputs:
+            raise QumosError(f"inputs: shape [batch, {self.program.n_inputs}] needed, got {list(inputs.shape)}")
+        if len(inputs) == 0:
+            raise QumosError("inputs: the batch is empty")
+        if not np.isfinite(inputs).all():
+            row, column = np.argwhere(~np.isfinite(inputs))[0]
+            raise QumosError(f"inputs: value at row {row}, column {column} is not finite")
+        size = len(inputs)
+        columns = size if self._uses_unitary(size) else 2 ** _log2_up(size)
+        states = np.ones((1, size), complex)
+        for leading in self.program.encoding:
+            qubit_state = np.zeros((2, size), complex)
+            qubit_state[0] = 1
+            for item in leading:
+                if isinstance(item, InputRotation):
+                    qubit_state = _rotate(qubit_state.reshape(1, 2, 1, size), item, inputs)[0, :, 0]
+                else:
+                    qubit_state = (item.matrix if item.matrix is not None else _NATIVE_MATRIX[item.name]) @ qubit_state
+            states = (states[:, None] * qubit_state[None]).reshape(-1, size)
+        padded = np.zeros((len(states), columns), np.complex64)
+        padded[:, :size] = states
+        return EncodedBatch(size, inputs, padded)
+
+    def forward(self, weights: np.ndarray, batch: EncodedBatch) -> tuple[np.ndarray, Tape]:
+        """Expectation values float32 ``[B, observables]`` for ``weights`` ``[weights]`` in radians, and the tape.
+
+        Raises:
+            QumosError: ``weights`` of the wrong length, or not finite.
+        """
+        weights = np.asarray(weights, np.float64)
+        if weights.shape != (self.program.n_weights,):
+            raise QumosError(f"weights: shape [{self.program.n_weights}] needed, got {list(weights.shape)}")
+        if not np.isfinite(weights).all():
+            raise QumosError(f"weights: value {np.argwhere(~np.isfinite(weights))[0, 0]} is not finite")
+        unitary = self._uses_unitary(batch.size)
+        segments = self._laid_out(self.program.n_qubits if unitary else _log2_up(batch.size))
+        states = batch.states
+        before, after, unitaries = [], [], []
+        for index, segment in enumerate(segments):
+            if index:
+                for rotation in self.program.reuploads[index - 1]:
+                    states = self._reupload(states, rotation, batch)
+            before.append(states)
+            matrix = None
+            if unitary:
+                matrix = segment.run(np.eye(2**self.program.n_qubits, dtype=np.complex64), weights)
+                states = matrix @ states
+            else:
+                states = segment.run(states, weights)
+            after.append(states)
+            unitaries.append(matrix)
+        return self._expectations(states)[: batch.size], Tape(batch, weights, tuple(before), tuple(after), tuple(unitaries))
+
+    def backward(self, tape: Tape, cotangents: np.ndarray, *, inputs: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """Gradients of L = Σ ``cotangents`` · expectation values.
+
+        Args:
+            tape: of the forward pass.
+            cotangents: ``[B, observables]``.
+            inputs: also return ∂L/∂inputs, which needs one more run per segment.
+
+        Returns:
+            float64 ``[weights]`` and, if asked for, float64 ``[B, inputs]``.
+        """
+        batch, program = tape.batch, self.program
+        segments = self._laid_out(program.n_qubits if tape.unitaries[-1] is not None else _log2_up(batch.size))
+        costates = self._cotangent_states(tape.after[-1], cotangents)
+        weight_gradient = np.zeros(program.n_weights)
+        input_gradient = np.zeros((batch.size, program.n_inputs)) if inputs else None
+        for index in reversed(range(len(segments))):
+            segment, matrix = segments[index], tape.unitaries[index]
+            if matrix is not None:
+                readings = segment.gradients(costates @ tape.before[index].conj().T, matrix, tape.weights)
+            else:
+                readings = segment.gradients(costates, tape.after[index], tape.weights)
+            np.add.at(weight_gradient, segment.weights, readings * segment.scales)
+            if index == 0 and not inputs:
+                break
+            costates = matrix.conj().T @ costates if matrix is not None else segment.run(costates, tape.weights, inverse=True)
+            if index:
+                states = tape.before[index]
+                for rotation in reversed(program.reuploads[index - 1]):
+                    if input_gradient is not None:
+                        input_gradient[:, rotation.feature] += self._input_reading(costates, states, rotation)[: batch.size]
+                    states = self._reupload(states, rotation, batch, inverse=True)
+                    costates = self._reupload(costates, rotation, batch, inverse=True)
+        if input_gradient is not None:
+            self._encoding_gradient(costates, batch, input_gradient)
+        return weight_gradient, input_gradient
+
+    def _uses_unitary(self, size: int) -> bool:
+        return self.route == "unitary" or (self.route == "auto" and 2**self.program.n_qubits <= size)
+
+    def _laid_out(self, log_batch: int) -> tuple[Segment, ...]:
+        if log_batch not in self._segments:
+            self._segments[log_batch] = tuple(
+                Segment(gates, self.program.n_qubits, log_batch, self.threads) for gates in self.program.segments
+            )
+        return self._segments[log_batch]
+
+    def _expectations(self, states: np.ndarray) -> np.ndarray:
+        probabilities = states.real**2 + states.imag**2
+        values = self._diagonals @ probabilities
+        for row, observable in enumerate(self.observables):
+            for source, factor in observable.terms:
+                values[row] += np.einsum("ib,ib->b", states.conj(), factor * states[source]).real
+        return values.T
+
+    def _cotangent_states(self, states: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
+        """λ = Σ_o ∂L/∂⟨O_o⟩·O_o·ψ per sample."""
+        padded = np.zeros((len(self.observables), states.shape[1]), np.float32)
+        padded[:, : len(cotangents)] = np.asarray(cotangents).T
+        costates = (self._diagonals.T @ padded) * states
+        for row, observable in enumerate(self.observables):
+            for source, factor in observable.terms:
+                costates += padded[row] * (factor * states[source])
+        return costates
+
+    def _reupload(self, states: np.ndarray, rotation: InputRotation, batch: EncodedBatch, *, inverse: bool = False) -> np.ndarray:
+        low = 2 ** (self.program.n_qubits - 1 - rotation.qubit)
+        shaped = states.reshape(-1, 2, low, states.shape[1])
+        padded = batch.inputs
+        if states.shape[1] > batch.size:
+            padded = np.concatenate([padded, np.zeros((states.shape[1] - batch.size, padded.shape[1]))])
+        return _rotate(shaped, rotation, padded, inverse=inverse).reshape(states.shape)
+
+    def _input_reading(self, costates: np.ndarray, states: np.ndarray, rotation: InputRotation) -> np.ndarray:
+        """Per sample ∂L/∂x of one input rotation: scale·Im⟨λ|P|ψ⟩ behind it."""
+        source, factor = _pauli_action({rotation.qubit: rotation.axis}, self.program.n_qubits)
+        turned = factor[:, None] * states[source]
+        return rotation.scale * np.einsum("ib,ib->b", costates.conj(), turned).imag
+
+    def _encoding_gradient(self, costates: np.ndarray, batch: EncodedBatch, gradient: np.ndarray) -> None:
+        """Adds ∂L/∂inputs of the product state by carrying λ and ψ back through each qubit's leading instructions."""
+        for qubit, leading in enumerate(self.program.encoding):
+            states, carried = batch.states, costates
+            low = 2 ** (self.program.n_qubits - 1 - qubit)
+            for item in reversed(leading):
+                if isinstance(item, InputRotation):
+                    gradient[:, item.feature] += self._input_reading(carried, states, item)[: batch.size]
+                    states = self._reupload(states, item, batch, inverse=True)
+                    carried = self._reupload(carried, item, batch, inverse=True)
+                else:
+                    inverse = (item.matrix if item.matrix is not None else _NATIVE_MATRIX[item.name]).conj().T
+                    shape = (-1, 2, low, states.shape[1])
+                    states = np.einsum("ij,ajbc->aibc", inverse, states.reshape(shape)).reshape(states.shape)
+                    carried = np.einsum("ij,ajbc->aibc", inverse, carried.reshape(shape)).reshape(states.shape)
+
+
+def _rotate(states: np.ndarray, rotation: InputRotation, inputs: np.ndarray, *, inverse: bool = False) -> np.ndarray:
+    """Applies a per-sample rotation to ``states`` ``[high, 2, low, B]``."""
+    angle = (inputs[:, rotation.feature] * rotation.scale + rotation.offset) * (-0.5 if inverse else 0.5)
+    matrix = np.cos(angle) * np.eye(2)[..., None] - 1j * np.sin(angle) * _PAULI[rotation.axis][..., None]
+    matrix = matrix.astype(states.dtype)
+    zero, one = states[:, 0], states[:, 1]
+    return np.stack([matrix[0, 0] * zero + matrix[0, 1] * one, matrix[1, 0] * zero + matrix[1, 1] * one], axis=1)
+
+
+def _log2_up(size: int) -> int:
+    return max(0, (size - 1).bit_length())

@@ -1,0 +1,271 @@
+"""Translation of a parametrised Cirq circuit into a compact program that can be re-run with other angles cheaply.
+
+A program is a product state that encodes the inputs, then segments of gates shared by all samples, with layers of
+per-sample rotations (re-uploaded inputs) between them. Angles are radians throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cirq
+import numpy as np
+import sympy
+
+from ..errors import QumosError
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A gate without parameters: ``name`` is a native gate (``h``, ``cz``, ``cx``) or ``matrix``."""
+
+    name: str
+    qubits: tuple[int, ...]
+    matrix: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """exp(-i/2·(scale·w + offset)·P) with ``w`` the weight number ``weight`` and P the Pauli product ``axes`` on ``qubits``."""
+
+    axes: str
+    qubits: tuple[int, ...]
+    weight: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class InputRotation:
+    """exp(-i/2·(scale·x + offset)·P) with ``x`` the input number ``feature`` of each sample, P a Pauli on one qubit."""
+
+    axis: str
+    qubit: int
+    feature: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+Instruction = Fixed | Rotation | InputRotation
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled circuit.
+
+    Attributes:
+        n_qubits: width; qubit 0 is the most significant bit of a state index, as in Cirq.
+        n_inputs, n_weights: number of inputs per sample and of shared weights.
+        encoding: per qubit the leading one-qubit instructions that make the initial product state.
+        segments: shared gates; between segment ``i`` and ``i + 1`` stands ``reuploads[i]``.
+        reuploads: layers of per-sample rotations, on distinct qubits within a layer.
+    """
+
+    n_qubits: int
+    n_inputs: int
+    n_weights: int
+    encoding: tuple[tuple[Fixed | InputRotation, ...], ...]
+    segments: tuple[tuple[Fixed | Rotation, ...], ...]
+    reuploads: tuple[tuple[InputRotation, ...], ...]
+
+
+_NATIVE: dict[object, str] = {cirq.H: "h", cirq.CZ: "cz", cirq.CX: "cx"}
+_POWER_AXES: tuple[tuple[type, str], ...] = (
+    (cirq.XPowGate, "X"),
+    (cirq.YPowGate, "Y"),
+    (cirq.ZPowGate, "Z"),
+    (cirq.XXPowGate, "XX"),
+    (cirq.YYPowGate, "YY"),
+    (cirq.ZZPowGate, "ZZ"),
+)
+_MAX_MATRIX_QUBITS = 6
+
+
+def natural_symbols(circuit: cirq.AbstractCircuit) -> tuple[str, ...]:
+    """Names of the circuit's symbols, with numbers inside names sorted by value (``w2`` before ``w10``)."""
+
+    def key(name: str) -> tuple[tuple[int, int | str], ...]:
+        pieces: list[tuple[int, int | str]] = []
+        number = ""
+        for char in name + "\0":
+            if char.isdigit():
+                number += char
+                continue
+            if number:
+                pieces.append((0, int(number)))
+                number = ""
+            pieces.append((1, char))
+        return tuple(pieces)
+
+    return tuple(sorted(cirq.parameter_names(circuit), key=key))
+
+
+def compile_circuit(
+    circuit: cirq.AbstractCircuit,
+    qubits: Sequence[cirq.Qid],
+    input_symbols: Sequence[str] = (),
+    weight_symbols: Sequence[str] | None = None,
+) -> Program:
+    """Compiles ``circuit``.
+
+    Args:
+        circuit: unitary gates; each parametrised gate holds one symbol, linearly, and rotates about a Pauli product
+            (others are decomposed by Cirq where it knows how).
+        qubits: the register, most significant first; may hold qubits that the circuit does not touch.
+        input_symbols: symbols that take a value per sample, in the order of the input columns.
+        weight_symbols: symbols shared by all samples, in the order of the weight vector; default all others in natural order.
+
+    Raises:
+        QumosError: a symbol that occurs nowhere or in no list, a qubit missing from ``qubits``, a gate that is not supported.
+    """
+    names = set(cirq.parameter_names(circuit))
+    if weight_symbols is None:
+        weight_symbols = [name for name in natural_symbols(circuit) if name not in set(input_symbols)]
+    listed = [*input_symbols, *weight_symbols]
+    for name in listed:
+        if name not in names:
+            raise QumosError(f"symbol {name!r} occurs nowhere in the circuit")
+    if len(set(listed)) != len(listed):
+        raise QumosError("input_symbols and weight_symbols: a symbol is listed twice")
+    if names - set(listed):
+        raise QumosError(f"symbol {min(names - set(listed))!r} is neither an input nor a weight")
+    place = {qubit: index for index, qubit in enumerate(qubits)}
+    for qubit in sorted(circuit.all_qubits()):
+        if qubit not in place:
+            raise QumosError(f"qubits: {qubit} of the circuit is missing")
+        if qubit.dimension != 2:
+            raise QumosError(f"qubits: {qubit} has dimension {qubit.dimension}, only qubits are supported")
+    inputs = {name: index for index, name in enumerate(input_symbols)}
+    weights = {name: index for index, name in enumerate(weight_symbols)}
+    instructions: list[Instruction] = []
+    for op in circuit.all_operations():
+        instructions.extend(_instructions(op, place, inputs, weights))
+    return assemble(len(place), len(inputs), len(weights), instructions)
+
+
+def assemble(n_qubits: int, n_inputs: int, n_weights: int, instructions: Iterable[Instruction]) -> Program:
+    """Sorts ``instructions`` (in circuit order) into encoding, segments and re-uploads."""
+    encoding: list[list[Fixed | InputRotation]] = [[] for _ in range(n_qubits)]
+    leading: list[list[Fixed]] = [[] for _ in range(n_qubits)]
+    touched = [False] * n_qubits
+    segments: list[list[Fixed | Rotation]] = [[]]
+    reuploads: list[list[InputRotation]] = []
+    for item in instructions:
+        if isinstance(item, InputRotation):
+            qubit = item.qubit
+            if not touched[qubit]:
+                # One-qubit gates before an input gate belong to the product state (for instance H before RZ).
+                encoding[qubit] += [*leading[qubit], item]
+                leading[qubit] = []
+                continue
+            if reuploads and not segments[-1] and all(other.qubit != qubit for other in reuploads[-1]):
+                reuploads[-1].append(item)
+            else:
+                reuploads.append([item])
+                segments.append([])
+            continue
+        if isinstance(item, Fixed) and len(item.qubits) == 1 and not touched[item.qubits[0]]:
+            leading[item.qubits[0]].append(item)
+            continue
+        for qubit in item.qubits:
+            if not touched[qubit]:
+                touched[qubit] = True
+                segments[-1].extend(leading[qubit])
+                leading[qubit] = []
+        segments[-1].append(item)
+    for rest in leading:
+        segments[-1].extend(rest)
+    return Program(
+        n_qubits, n_inputs, n_weights, tuple(map(tuple, encoding)), tuple(map(tuple, segments)), tuple(map(tuple, reuploads))
+    )
+
+
+def _instructions(
+    op: cirq.Operation, place: Mapping[cirq.Qid, int], inputs: Mapping[str, int], weights: Mapping[str, int]
+) -> list[Instruction]:
+    qubits = tuple(place[qubit] for qubit in op.qubits)
+    if not cirq.is_parameterized(op):
+        return [_fixed(op, qubits)] if qubits else []
+    found = _pauli_rotation(op.gate)
+    if found is None:
+        pieces = _decompose(op)
+        return [item for piece in pieces for item in _instructions(piece, place, inputs, weights)]
+    axes, angle = found
+    name, scale, offset = _linear(angle, op)
+    if name in weights:
+        return [Rotation(axes, qubits, weights[name], scale, offset)]
+    if len(qubits) == 1:
+        return [InputRotation(axes, qubits[0], inputs[name], scale, offset)]
+    # A per-sample rotation about a product: conjugate by CNOTs down to one qubit, after turning every axis to Z.
+    turn = [Fixed("matrix", (q,), _TO_Z[axis]) for q, axis in zip(qubits, axes, strict=True) if axis != "Z"]
+    back = [Fixed("matrix", gate.qubits, gate.matrix.conj().T) for gate in turn if gate.matrix is not None]
+    ladder = [Fixed("cx", pair) for pair in zip(qubits, qubits[1:], strict=False)]
+    return [*turn, *ladder, InputRotation("Z", qubits[-1], inputs[name], scale, offset), *reversed(ladder), *back]
+
+
+_TO_Z = {
+    "X": np.array([[1, 1], [1, -1]]) / np.sqrt(2),
+    "Y": np.array([[1, -1j], [1, 1j]]) / np.sqrt(2),
+}
+
+
+def _pauli_rotation(gate: cirq.Gate | None) -> tuple[str, object] | None:
+    """Axes and angle of a parametrised Pauli rotation; its global phase is dropped, expectation values do not see it."""
+    if isinstance(gate, (cirq.Rx, cirq.Ry, cirq.Rz)):
+        return {cirq.Rx: "X", cirq.Ry: "Y", cirq.Rz: "Z"}[type(gate)], gate._rads
+    for kind, axes in _POWER_AXES:
+        if isinstance(gate, kind):
+            return axes, gate.exponent * sympy.pi  # type: ignore[attr-defined]
+    return None
+
+
+def _decompose(op: cirq.Operation) -> list[cirq.Operation]:
+    if isinstance(op.gate, cirq.CZPowGate):
+        # CZ^e rotates by e·pi/2 about Z on each qubit and by -e·pi/2 about Z⊗Z, up to a global phase.
+        a, b = op.qubits
+        half = op.gate.exponent / 2
+        return [cirq.Z(a) ** half, cirq.Z(b) ** half, cirq.ZZ(a, b) ** -half]
+    pieces = cirq.decompose_once(op, default=None)
+    if pieces is None or not all(isinstance(piece, cirq.Operation) for piece in pieces):
+        raise QumosError(f"gate {op.gate or op} is not supported: it is no rotation about a Pauli product and Cirq cannot decompose it")
+    return list(pieces)
+
+
+def _linear(angle: object, op: cirq.Operation) -> tuple[str, float, float]:
+    """``angle`` as ``scale·symbol + offset``."""
+    if isinstance(angle, sympy.Symbol):
+        return angle.name, 1.0, 0.0
+    symbols = sorted(angle.free_symbols, key=str) if isinstance(angle, sympy.Expr) else []
+    if len(symbols) == 1:
+        scale = sympy.diff(angle, symbols[0])
+        offset = angle.subs(symbols[0], 0)  # type: ignore[attr-defined]
+        if scale.is_number and offset.is_number:
+            return symbols[0].name, float(scale), float(offset)
+    raise QumosError(f"gate {op}: its angle {angle} is not linear in one symbol")
+
+
+def _fixed(op: cirq.Operation, qubits: tuple[int, ...]) -> Fixed:
+    name = _NATIVE.get(op.gate)
+    if name is not None:
+        return Fixed(name, qubits)
+    matrix = cirq.unitary(op, None)
+    if matrix is None:
+        raise QumosError(f"gate {op.gate or op} is not unitary")
+    if len(qubits) > _MAX_MATRIX_QUBITS:
+        raise QumosError(f"gate {op.gate or op} acts on {len(qubits)} qubits, fixed gates may act on {_MAX_MATRIX_QUBITS}")
+    return Fixed("matrix", qubits, matrix)
+
+
+def layers(segment: Sequence[Fixed | Rotation], qubits_of: Callable[[Fixed | Rotation], tuple[int, ...]]) -> list[list[Fixed | Rotation]]:
+    """The gates of ``segment`` packed into the earliest layers in which no two share a qubit."""
+    free: dict[int, int] = {}
+    packed: list[list[Fixed | Rotation]] = []
+    for item in segment:
+        level = max(free.get(qubit, 0) for qubit in qubits_of(item))
+        if level == len(packed):
+            packed.append([])
+        packed[level].append(item)
+        for qubit in qubits_of(item):
+            free[qubit] = level + 1
+    return packed

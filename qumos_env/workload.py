@@ -1,0 +1,128 @@
+"""The rows of a scenario, drawn, preprocessed and attacked without loot: everything in an evaluation but the design."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .attacks.controls import QNN_CONTROL, RAW_CONTROLS, qnn_control, reference_qnn
+from .data import Draw, Preprocessor, make_protocol
+from .scenario import Scenario
+
+Rows = Literal["search", "test"]
+
+
+@dataclass(frozen=True)
+class PreparedDraw:
+    """One draw, ready for training and attack. Encoded inputs are angles in radians, ``[rows, n_qubits]``.
+
+    Attributes:
+        key: seeds of everything that is drawn for it.
+        train, score, nonmembers: encoded with the owner's preprocessing (fitted on the train rows), with their labels.
+        thief: the thief's rows, encoded with its own preprocessing; ``queries`` are the same rows as the owner's service encodes them.
+        targets: tuning rows, then scored rows, encoded with the thief's preprocessing.
+        raw_thief, raw_targets: thief rows and targets as raw features.
+    """
+
+    key: tuple[int, int]
+    train: np.ndarray
+    train_labels: np.ndarray
+    score: np.ndarray
+    score_labels: np.ndarray
+    nonmembers: np.ndarray
+    nonmember_labels: np.ndarray
+    thief: np.ndarray
+    thief_labels: np.ndarray
+    queries: np.ndarray
+    targets: np.ndarray
+    tuning_labels: np.ndarray
+    raw_thief: np.ndarray
+    raw_targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class Control:
+    """The strongest no-loot control: its name and its accuracy on the scored rows of every draw, ``[K]``."""
+
+    name: str
+    accuracies: np.ndarray
+
+
+class Workload:
+    """Data set, draws and controls of a scenario. Preparing is lazy and kept, so a design pays only for itself."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.protocol = make_protocol(scenario.data, scenario.draws, scenario.design.qubits)
+        self.n_classes = len(self.protocol.dataset.class_names)
+        self._draws: dict[tuple[int, Rows], tuple[PreparedDraw, ...]] = {}
+        self._controls: dict[tuple[int, Rows], Control] = {}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the data set's content: a file of the same name may change."""
+        dataset = self.protocol.dataset
+        return hashlib.sha256(np.ascontiguousarray(dataset.features).tobytes() + dataset.labels.tobytes()).hexdigest()
+
+    def draws(self, seed: int, rows: Rows) -> tuple[PreparedDraw, ...]:
+        """The K draws of evaluation seed ``seed``, scored on held-out rows (``search``) or on the fixed test split (``test``)."""
+        if (seed, rows) not in self._draws:
+            drawn = self.protocol.draws(seed)
+            self._draws[seed, rows] = tuple(self._prepare(draw, (seed, index), rows) for index, draw in enumerate(drawn))
+        return self._draws[seed, rows]
+
+    def control(self, seed: int, rows: Rows) -> Control:
+        """The control that is best on the tuning rows, pooled over the draws."""
+        if (seed, rows) not in self._controls:
+            self._controls[seed, rows] = self._best_control(self.draws(seed, rows))
+        return self._controls[seed, rows]
+
+    def _prepare(self, draw: Draw, key: tuple[int, int], rows: Rows) -> PreparedDraw:
+        features, labels = self.protocol.dataset.features, self.protocol.dataset.labels
+        section, width = self.scenario.data, self.scenario.design.qubits
+        owner = Preprocessor.fit(features[draw.train], section, width, labels=labels[draw.train])
+        thief = Preprocessor.fit(features[draw.thief], section, width, labels=labels[draw.thief])
+        scored = draw.score if rows == "search" else draw.test
+        targets = np.concatenate([draw.tuning, scored])
+        return PreparedDraw(
+            key=key,
+            train=owner.transform(features[draw.train]),
+            train_labels=labels[draw.train],
+            score=owner.transform(features[scored]),
+            score_labels=labels[scored],
+            nonmembers=owner.transform(features[draw.nonmembers]),
+            nonmember_labels=labels[draw.nonmembers],
+            thief=thief.transform(features[draw.thief]),
+            thief_labels=labels[draw.thief],
+            queries=owner.transform(features[draw.thief]),
+            targets=thief.transform(features[targets]),
+            tuning_labels=labels[draw.tuning],
+            raw_thief=features[draw.thief],
+            raw_targets=features[targets],
+        )
+
+    def _best_control(self, draws: tuple[PreparedDraw, ...]) -> Control:
+        model = reference_qnn(self.scenario, self.n_classes)
+        methods: dict[str, Callable[[PreparedDraw], np.ndarray]] = {
+            name: lambda draw, fit=fit: fit(draw.raw_thief, draw.thief_labels, draw.raw_targets)  # type: ignore[misc]
+            for name, fit in RAW_CONTROLS.items()
+        }
+        methods[QNN_CONTROL] = lambda draw: qnn_control(model, draw.thief, draw.thief_labels, draw.targets, draw.key)
+        best: tuple[float, Control] | None = None
+        for name, predict in methods.items():
+            splits = [split_accuracy(predict(draw), draw) for draw in draws]
+            tuning = float(np.mean([tuned for tuned, _ in splits]))
+            if best is None or tuning > best[0]:
+                best = (tuning, Control(name, np.array([scored for _, scored in splits])))
+        assert best is not None
+        return best[1]
+
+
+def split_accuracy(predicted: np.ndarray, draw: PreparedDraw) -> tuple[float, float]:
+    """Accuracies of labels ``predicted`` for ``draw.targets``: on the tuning rows and on the scored rows."""
+    tuning = len(draw.tuning_labels)
+    return float(np.mean(predicted[:tuning] == draw.tuning_labels)), float(np.mean(predicted[tuning:] == draw.score_labels))
