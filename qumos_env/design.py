@@ -119,7 +119,9 @@ class Design:
         seen = -1
         for qubit, part in enumerate(partition):
             if not 0 <= part <= seen + 1:
-                raise QumosError(f"design: partition[{qubit}] is part {part}; parts are numbered in order of first use, so at most {seen + 1}")
+                raise QumosError(
+                    f"design: partition[{qubit}] is part {part}; parts are numbered in order of first use, so at most {seen + 1}"
+                )
             seen = max(seen, part)
         if len(self.assignment) != seen + 1:
             raise QumosError(f"design: assignment names {len(self.assignment)} provider(s) for {seen + 1} part(s)")
@@ -218,12 +220,9 @@ class Design:
         shots = data.get("shots")
         if shots is not None and (isinstance(shots, bool) or not isinstance(shots, int)):
             raise QumosError(f"design: shots is {shots!r}, a whole number or null is expected")
-        assignment = list(_items(data, "assignment"))
-        if not all(isinstance(provider, str) for provider in assignment):
-            raise QumosError("design: assignment is a list of provider names")
         return cls(
             partition=tuple(_whole(item, "partition") for item in _items(data, "partition")),
-            assignment=tuple(assignment),
+            assignment=tuple(_name(item) for item in _items(data, "assignment")),
             gates=tuple(_gate(item) for item in _items(data, "gates")),
             shots=shots,
         )
@@ -260,6 +259,12 @@ def _items(data: Mapping[str, object], name: str) -> Iterator[object]:
 def _whole(value: object, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise QumosError(f"design: {where} holds {value!r}, a whole number is expected")
+    return value
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise QumosError(f"design: assignment holds {value!r}, the name of a provider is expected")
     return value
 
 

@@ -63,7 +63,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     - v0: first release.
     """
 
-    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 (declared by gym.Env)
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .attacks.membership import auc, loss_scores
-from .attacks.theft import Thief, ThiefRows
+from .attacks.theft import Thief
 from .cache import EvaluationCache
 from .design import Design
 from .errors import EvaluationFailure, QumosError
@@ -219,12 +219,12 @@ class Evaluator:
         scored = model.probabilities(trained, draw.score)
         members = loss_scores(model.probabilities(trained, draw.train), draw.train_labels)
         others = loss_scores(model.probabilities(trained, draw.nonmembers), draw.nonmember_labels)
-        rows = ThiefRows(draw.thief, draw.thief_labels, model.probabilities(trained, draw.queries))
-        stolen = {}
+        answers = model.probabilities(trained, draw.queries)
+        stolen: dict[tuple[str, str], tuple[float, float]] = {}
         for number, thief in enumerate(thieves):
             for tier in self.scenario.threat.tiers:
-                predicted = thief.attack(tier, trained, rows, draw.targets, (*draw.key, number)).argmax(axis=1)
-                stolen[thief.provider, tier] = split_accuracy(predicted, draw)
+                predicted = thief.attack(tier, trained, draw.thief, draw.thief_labels, answers, draw.targets, (*draw.key, number))
+                stolen[thief.provider, tier] = split_accuracy(predicted.argmax(axis=1), draw)
         return _DrawResult(
             accuracy=float(np.mean(scored.argmax(axis=1) == draw.score_labels)),
             chance=float(np.bincount(draw.score_labels).max() / len(draw.score_labels)),

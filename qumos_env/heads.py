@@ -6,6 +6,7 @@ classifies, behind ``scaled`` the circuit must do the work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -95,7 +96,7 @@ class FixedHead:
         return np.zeros(0), cotangents @ self._sums.T
 
 
-HEADS = {"scaled": ScaledHead, "linear": LinearHead, "fixed": FixedHead}
+HEADS: dict[str, Callable[[int, int], Head]] = {"scaled": ScaledHead, "linear": LinearHead, "fixed": FixedHead}
 
 
 def make_head(name: str, n_qubits: int, n_classes: int) -> Head:

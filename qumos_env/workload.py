@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from .attacks.controls import QNN_CONTROL, RAW_CONTROLS, qnn_control, reference_qnn
+from .attacks.theft import ThiefRows, fit_encoding
 from .data import Draw, Preprocessor, make_protocol
 from .scenario import Scenario
 
@@ -23,8 +24,8 @@ class PreparedDraw:
     Attributes:
         key: seeds of everything that is drawn for it.
         train, score, nonmembers: encoded with the owner's preprocessing (fitted on the train rows), with their labels.
-        thief: the thief's rows, encoded with its own preprocessing; ``queries`` are the same rows as the owner's service encodes them.
-        targets: tuning rows, then scored rows, encoded with the thief's preprocessing.
+        thief: the thief's rows as it can encode them; ``queries`` are the same rows as the owner's service encodes them.
+        targets: tuning rows, then scored rows, as the thief can encode them.
         raw_thief, raw_targets: thief rows and targets as raw features.
     """
 
@@ -35,10 +36,10 @@ class PreparedDraw:
     score_labels: np.ndarray
     nonmembers: np.ndarray
     nonmember_labels: np.ndarray
-    thief: np.ndarray
+    thief: ThiefRows
     thief_labels: np.ndarray
     queries: np.ndarray
-    targets: np.ndarray
+    targets: ThiefRows
     tuning_labels: np.ndarray
     raw_thief: np.ndarray
     raw_targets: np.ndarray
@@ -88,6 +89,11 @@ class Workload:
         thief = Preprocessor.fit(features[draw.thief], section, width, labels=labels[draw.thief])
         scored = draw.score if rows == "search" else draw.test
         targets = np.concatenate([draw.tuning, scored])
+        queries = owner.transform(features[draw.thief])
+
+        def intercepted(indices: np.ndarray) -> np.ndarray:
+            return np.clip(fit_encoding(features[draw.thief], queries, features[indices]), *section.angle_range)
+
         return PreparedDraw(
             key=key,
             train=owner.transform(features[draw.train]),
@@ -96,10 +102,10 @@ class Workload:
             score_labels=labels[scored],
             nonmembers=owner.transform(features[draw.nonmembers]),
             nonmember_labels=labels[draw.nonmembers],
-            thief=thief.transform(features[draw.thief]),
+            thief=ThiefRows(intercepted(draw.thief), thief.transform(features[draw.thief])),
             thief_labels=labels[draw.thief],
-            queries=owner.transform(features[draw.thief]),
-            targets=thief.transform(features[targets]),
+            queries=queries,
+            targets=ThiefRows(intercepted(targets), thief.transform(features[targets])),
             tuning_labels=labels[draw.tuning],
             raw_thief=features[draw.thief],
             raw_targets=features[targets],
@@ -111,7 +117,7 @@ class Workload:
             name: lambda draw, fit=fit: fit(draw.raw_thief, draw.thief_labels, draw.raw_targets)  # type: ignore[misc]
             for name, fit in RAW_CONTROLS.items()
         }
-        methods[QNN_CONTROL] = lambda draw: qnn_control(model, draw.thief, draw.thief_labels, draw.targets, draw.key)
+        methods[QNN_CONTROL] = lambda draw: qnn_control(model, draw.thief.own, draw.thief_labels, draw.targets.own, draw.key)
         best: tuple[float, Control] | None = None
         for name, predict in methods.items():
             splits = [split_accuracy(predict(draw), draw) for draw in draws]

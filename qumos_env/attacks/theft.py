@@ -1,9 +1,12 @@
 """Theft of a model by whoever broke into one provider.
 
-The adversary sees the trained angles of every part that its provider runs, owns a few labelled rows (its preprocessing is
-fitted on those alone), may query the service with them, and knows the scenario: register width, classes, kind of head.
-It does not have the owner's head and preprocessing, nor the other parts. Every figure has to be read beside the no-loot
-controls of ``qumos_env.attacks.controls``, which use the same rows.
+The adversary sees the trained angles of every part that its provider runs, owns a few labelled rows, may query the service
+with them, and knows the scenario: register width, classes, kind of head. It does not have the owner's head and preprocessing,
+nor the other parts. Its own preprocessing is fitted on its rows alone: from its queries it knows how the owner encodes those rows
+on the qubits it holds, and fits a map from raw features to these angles; for other qubits it has to make up its own. (A thief
+that ignores the angles it intercepts and only fits its own PCA runs the stolen circuit on the wrong features: theft then looks
+about .1 weaker than it is.) Every figure has to be read beside the no-loot controls of ``qumos_env.attacks.controls``, which use
+the same rows.
 
 Tiers: ``frozen-head`` trains a new linear head on the stolen circuits; ``fine-tune`` goes on to train their angles too;
 ``guessed-rest`` puts a hand-made circuit in the place of what is missing and trains it to repeat the service's answers.
@@ -16,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ansatz import ry_cz_blocks, ring_or_chain
 from ..actions import block_gates
+from ..ansatz import ring_or_chain, ry_cz_blocks
 from ..circuits import Block, initial_angles, part_blocks
 from ..design import Design, Gate
 from ..heads import LinearHead, make_head, softmax
@@ -27,11 +30,10 @@ from ..scenario import ModelSection, ThreatSection
 
 @dataclass(frozen=True)
 class ThiefRows:
-    """What the thief owns: encoded angles ``[rows, n_qubits]``, labels, and the service's answers ``[rows, n_classes]``."""
+    """Rows as the thief can encode them, ``[rows, n_qubits]``: as fitted to intercepted queries, and by its own preprocessing."""
 
-    inputs: np.ndarray
-    labels: np.ndarray
-    answers: np.ndarray
+    intercepted: np.ndarray
+    own: np.ndarray
 
 
 class Thief:
@@ -55,6 +57,7 @@ class Thief:
         self.learning_rate = model.learning_rate
         self.n_qubits = design.n_qubits
         held = {part.index for part in design.held_by(provider)}
+        self._holds = np.array([part in held for part in design.partition])
         blocks = part_blocks(design, axis)
         self.stolen = CircuitStack([block for index, block in enumerate(blocks) if index in held], design.n_qubits)
         self.guess = _guess(design, held)
@@ -64,39 +67,43 @@ class Thief:
         self.known_head = make_head(model.head, design.n_qubits, n_classes)
         self._empty = CircuitStack([], design.n_qubits)
 
-    def attack(self, tier: str, loot: Parameters, rows: ThiefRows, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
-        """Class probabilities ``[targets, n_classes]`` that the thief's model gives for the encoded rows ``targets``.
+    def attack(
+        self, tier: str, loot: Parameters, rows: ThiefRows, labels: np.ndarray, answers: np.ndarray, targets: ThiefRows, key: Sequence[int]
+    ) -> np.ndarray:
+        """Class probabilities ``[targets, n_classes]`` that the thief's model gives for ``targets``.
 
         Args:
             tier: see the module.
             loot: the victim's trained parameters; only the angles of the held parts are used.
-            rows: what the thief owns.
-            targets: encoded with the thief's preprocessing, ``[targets, n_qubits]``.
+            rows, labels, answers: the thief's rows, their labels, and the service's answers ``[rows, n_classes]`` to them.
+            targets: the rows to classify.
             key: seeds of what the thief guesses.
 
         Raises:
             EvaluationFailure: the thief's training diverged.
         """
-        return TIERS[tier](self, loot, rows, targets, key)
+        goal = answers if tier == "guessed-rest" else one_hot(labels, self.n_classes)
+        return TIERS[tier](self, loot, self._encoded(rows), goal, self._encoded(targets), key)
 
-    def _frozen_head(self, loot: Parameters, rows: ThiefRows, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
-        features = self._readout(self.stolen, loot.angles, rows.inputs)
+    def _encoded(self, rows: ThiefRows) -> np.ndarray:
+        return np.where(self._holds, rows.intercepted, rows.own)
+
+    def _frozen_head(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        features = self._readout(self.stolen, loot.angles, inputs)
         start = Parameters(np.zeros(0), self._linear_start(key))
-        trained = train_stack(
-            self._empty, self.linear_head, rows.inputs, one_hot(rows.labels, self.n_classes), start, *self._effort, frozen=features
-        )
+        trained = train_stack(self._empty, self.linear_head, inputs, goal, start, *self._effort, frozen=features)
         return softmax(self.linear_head.logits(trained.head, self._readout(self.stolen, loot.angles, targets)))
 
-    def _fine_tune(self, loot: Parameters, rows: ThiefRows, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
+    def _fine_tune(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
         start = Parameters(loot.angles, self._linear_start(key))
-        trained = train_stack(self.stolen, self.linear_head, rows.inputs, one_hot(rows.labels, self.n_classes), start, *self._effort)
+        trained = train_stack(self.stolen, self.linear_head, inputs, goal, start, *self._effort)
         return softmax(self.linear_head.logits(trained.head, self._readout(self.stolen, trained.angles, targets)))
 
-    def _guessed_rest(self, loot: Parameters, rows: ThiefRows, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
-        features = self._readout(self.stolen, loot.angles, rows.inputs)
+    def _guessed_rest(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
+        features = self._readout(self.stolen, loot.angles, inputs)
         generator = np.random.default_rng([*key, 0x6E55])
         start = Parameters(initial_angles(self.guess, [*key, 0x6E55]), self.known_head.initial(generator))
-        trained = train_stack(self.rest, self.known_head, rows.inputs, rows.answers, start, *self._effort, frozen=features)
+        trained = train_stack(self.rest, self.known_head, inputs, goal, start, *self._effort, frozen=features)
         readout = self._readout(self.stolen, loot.angles, targets) + self._readout(self.rest, trained.angles, targets)
         return softmax(self.known_head.logits(trained.head, readout))
 
@@ -112,6 +119,19 @@ class Thief:
         return stack.forward(angles, stack.encode(inputs))[0]
 
 
+def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The angles ``[targets, n_qubits]`` that a ridge regression from raw ``features`` to intercepted ``angles`` predicts.
+
+    Solved in the space of the few rows; the ridge is a thousandth of the mean squared norm of a row, enough to be well-posed.
+    """
+    centre, level = features.mean(axis=0), angles.mean(axis=0)
+    rows = features - centre
+    gram = rows @ rows.T
+    ridge = 1e-3 * max(float(np.trace(gram)) / len(rows), 1e-12)
+    coefficients = rows.T @ np.linalg.solve(gram + ridge * np.eye(len(rows)), angles - level)
+    return (targets - centre) @ coefficients + level
+
+
 def _guess(design: Design, held: set[int]) -> Design:
     """A one-layer RY-CZ-RY ansatz on every part that is not ``held``; the held parts stay empty."""
     gates: list[Gate] = []
@@ -122,7 +142,8 @@ def _guess(design: Design, held: set[int]) -> Design:
     return Design(design.partition, design.assignment, tuple(gates))
 
 
-TIERS: dict[str, Callable[[Thief, Parameters, ThiefRows, np.ndarray, Sequence[int]], np.ndarray]] = {
+_Tier = Callable[[Thief, Parameters, np.ndarray, np.ndarray, np.ndarray, Sequence[int]], np.ndarray]
+TIERS: dict[str, _Tier] = {
     "frozen-head": Thief._frozen_head,
     "fine-tune": Thief._fine_tune,
     "guessed-rest": Thief._guessed_rest,

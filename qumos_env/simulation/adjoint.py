@@ -109,7 +109,7 @@ class CircuitEngine:
 
     Args:
         program: the compiled circuit.
-        observables: what is measured at the end.
+        observables: what is measured at the end, at least one.
         route: ``unitary``, ``states``, or ``auto`` to choose by size per batch.
         threads: CPU threads of a qsim run; worth more than 1 only for wide circuits.
     """
@@ -119,7 +119,7 @@ class CircuitEngine:
         self.observables = tuple(observables)
         self.route = route
         self.threads = threads
-        self._diagonals = np.stack([item.diagonal for item in self.observables]) if observables else np.zeros((0, 2**program.n_qubits), np.float32)
+        self._diagonals = np.stack([item.diagonal for item in self.observables])
         self._segments: dict[int, tuple[Segment, ...]] = {}
 
     def encode(self, inputs: np.ndarray) -> EncodedBatch:

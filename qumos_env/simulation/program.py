@@ -214,9 +214,10 @@ def _pauli_rotation(gate: cirq.Gate | None) -> tuple[str, object] | None:
     """Axes and angle of a parametrised Pauli rotation; its global phase is dropped, expectation values do not see it."""
     if isinstance(gate, (cirq.Rx, cirq.Ry, cirq.Rz)):
         return {cirq.Rx: "X", cirq.Ry: "Y", cirq.Rz: "Z"}[type(gate)], gate._rads
-    for kind, axes in _POWER_AXES:
-        if isinstance(gate, kind):
-            return axes, gate.exponent * sympy.pi  # type: ignore[attr-defined]
+    if isinstance(gate, cirq.EigenGate):
+        for kind, axes in _POWER_AXES:
+            if isinstance(gate, kind):
+                return axes, gate.exponent * sympy.pi
     return None
 
 

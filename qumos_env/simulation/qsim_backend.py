@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import qsimcirq
 from qsimcirq import qsim
+from qsimcirq.qsim_simulator import QSimOptions
 
 from .program import Fixed, Rotation, layers
 
@@ -33,8 +34,8 @@ _FIXED_KIND = {"h": qsim.kH, "cz": qsim.kCZ, "cx": qsim.kCX}
 _PAULI_KIND = {"X": qsim.kX, "Y": qsim.kY, "Z": qsim.kZ}
 
 
-def _options(threads: int) -> dict[str, object]:
-    options = dict(qsimcirq.QSimSimulator(qsimcirq.QSimOptions(cpu_threads=threads, max_fused_gate_size=2)).qsim_options)
+def _options(threads: int) -> dict[str, Any]:
+    options = QSimOptions(cpu_threads=threads, max_fused_gate_size=2).as_dict()
     options["s"] = 1  # the seed is read by every call, though exact simulation draws nothing
     return options
 
@@ -50,8 +51,8 @@ class Segment:
     def __init__(self, gates: Sequence[Fixed | Rotation], n_qubits: int, log_batch: int, threads: int = 1) -> None:
         self._n_total = n_qubits + log_batch
         self._options = _options(threads)
-        forward: list[tuple[object, ...]] = []
-        backward: list[tuple[object, ...]] = []
+        forward: list[tuple[Any, ...]] = []
+        backward: list[tuple[Any, ...]] = []
         reversed_rotations: list[Rotation] = []
         readings = []
         packed = layers(gates, lambda gate: gate.qubits)
@@ -86,7 +87,7 @@ class Segment:
         self.scales = np.array([gate.scale for gate in reversed_rotations])
 
     @staticmethod
-    def _entry(gate: Fixed | Rotation, time: int, qubits: list[int], slot: dict[int, int], inverse: bool) -> tuple[object, ...]:
+    def _entry(gate: Fixed | Rotation, time: int, qubits: list[int], slot: dict[int, int], inverse: bool) -> tuple[Any, ...]:
         """(slot of the angle or -1, qsim kind or ``None`` for a matrix, time, qubits, parameters, their key, factor)."""
         if isinstance(gate, Rotation):
             kind, key, factor = _ROTATION_KIND[gate.axes]
@@ -98,7 +99,7 @@ class Segment:
         numbers = np.ascontiguousarray(matrix, np.complex128).view(np.float64).ravel().tolist()
         return -1, None, time, qubits, numbers, "", 0.0
 
-    def _fill(self, entries: Sequence[tuple[object, ...]], weights: np.ndarray, n_qubits: int) -> qsim.Circuit:
+    def _fill(self, entries: Sequence[tuple[Any, ...]], weights: np.ndarray, n_qubits: int) -> qsim.Circuit:
         # Reduced in double precision: qsim works in single precision, where large angles would lose digits.
         angles = ((weights[self._rotation_weights] * self._rotation_scales + self._rotation_offsets) % _PERIOD).tolist()
         circuit = qsim.Circuit()
