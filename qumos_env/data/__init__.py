@@ -2,7 +2,6 @@
 
 from .preprocessing import Preprocessor
 from .protocol import DataProtocol, Draw, make_protocol
-from .sources import Dataset, dataset_names, load_dataset
-from .stratified import allot
+from .sources import Dataset, list_datasets, load_dataset
 
-__all__ = ["DataProtocol", "Dataset", "Draw", "Preprocessor", "dataset_names", "load_dataset", "make_protocol"]
+__all__ = ["DataProtocol", "Dataset", "Draw", "Preprocessor", "list_datasets", "load_dataset", "make_protocol"]

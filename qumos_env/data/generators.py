@@ -6,9 +6,12 @@ function returns features float64 ``[rows, features]`` and labels ``[rows]``.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+
 import numpy as np
 
-from ..errors import QumosError
+from ..errors import QumosError, unknown
 
 
 def two_curves(
@@ -24,7 +27,9 @@ def two_curves(
     return points + offset * labels[:, None] + generator.normal(0, noise, points.shape), labels
 
 
-def hidden_manifold(*, rows: int = 1000, features: int = 8, latent: int = 4, width: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def hidden_manifold(
+    *, rows: int = 1000, features: int = 8, latent: int = 4, width: int = 16, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Points on a ``latent``-dimensional manifold, two classes by a random one-layer network on it (Goldt et al., 2020)."""
     generator = np.random.default_rng(seed)
     hidden = generator.normal(size=(rows, latent))
@@ -70,10 +75,42 @@ def _signs(rows: int, features: int, relevant: int, margin: float, seed: int) ->
     return points, negative[:, :relevant].sum(axis=1) % 2, negative[:, half : half + relevant].sum(axis=1) % 2
 
 
-GENERATORS = {
+GENERATORS: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
     "two-curves": two_curves,
     "hidden-manifold": hidden_manifold,
     "hyperplanes": hyperplanes,
     "parity": parity,
     "parity-cut": parity_cut,
 }
+
+
+def generate(source: str, parameters: Mapping[str, float | int]) -> tuple[np.ndarray, np.ndarray]:
+    """Features float64 ``[rows, features]`` and labels int64 ``[rows]`` of the generator ``source``.
+
+    Raises:
+        QumosError: an unknown parameter (nearest names offered) or an impossible value.
+    """
+    generator = GENERATORS[source]
+    defaults = {name: parameter.default for name, parameter in inspect.signature(generator).parameters.items()}
+    features, labels = generator(**checked_parameters(source, parameters, defaults))
+    return features, labels.astype(np.int64)
+
+
+def checked_parameters(source: str, parameters: Mapping[str, float | int], defaults: Mapping[str, float | int]) -> dict[str, float | int]:
+    """``parameters`` with the types of their ``defaults``; whole numbers are at least 1 (a seed 0), others at least 0.
+
+    Raises:
+        QumosError: names the parameter and what is wrong with it.
+    """
+    checked: dict[str, float | int] = {}
+    for name, value in parameters.items():
+        if name not in defaults:
+            raise unknown(f"parameter of data set {source!r}", name, defaults)
+        whole = isinstance(defaults[name], int)
+        if not np.isfinite(value) or (whole and value != int(value)):
+            raise QumosError(f"data.parameters: {name} is {value}, a {'whole' if whole else 'finite'} number is needed")
+        least = 1 if whole and name != "seed" else 0
+        if value < least:
+            raise QumosError(f"data.parameters: {name} is {value}, at least {least} is needed")
+        checked[name] = int(value) if whole else float(value)
+    return checked

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,23 @@ from sklearn import datasets
 
 from ..errors import QumosError, one_line, unknown
 from ..scenario import DataSection
-from .generators import GENERATORS
-from .tables import ENDINGS, read_table
+from .files import SUFFIXES, LabelledRows, label_text, read_file
+from .generators import GENERATORS, checked_parameters, generate
+from .stratified import allot, deal, rows_by_class
 
-DATA_FOLDER_VARIABLE = "QUMOS_DATA"
-_SHIPPED: dict[str, Callable[..., object]] = {
+LOCAL_DATA = "QUMOS_DATA"
+"""Environment variable that names a folder with local copies of the OpenML sets."""
+SAMPLED_ROWS = 4000
+SHIPPED: dict[str, Callable[[], Any]] = {
     "digits": datasets.load_digits,
     "iris": datasets.load_iris,
     "wine": datasets.load_wine,
     "breast-cancer": datasets.load_breast_cancer,
 }
-_OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
+OPENML = {"mnist": "mnist_784", "fashion-mnist": "Fashion-MNIST"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Rows with labels.
 
@@ -42,9 +45,9 @@ class Dataset:
     class_names: tuple[str, ...]
 
 
-def dataset_names() -> tuple[str, ...]:
+def list_datasets() -> tuple[str, ...]:
     """Names of the built-in data sets."""
-    return (*_SHIPPED, *_OPENML, *GENERATORS)
+    return (*SHIPPED, *OPENML, *GENERATORS)
 
 
 def load_dataset(section: DataSection) -> Dataset:
