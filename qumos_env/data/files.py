@@ -36,6 +36,8 @@ def read_file(path: Path) -> LabelledRows:
     """
     if not path.exists():
         raise QumosError(f"{path}: no such file")
+    if not path.is_file():
+        raise QumosError(f"{path}: is not a file")
     return _read_npz(path) if path.suffix == ".npz" else _read_table(path)
 
 
@@ -91,9 +93,10 @@ def _numbers(column: Any, where: str) -> np.ndarray:
 
 def _read_npz(path: Path) -> LabelledRows:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise QumosError(f"{path}: holds a single array; save with numpy.savez(path, features=..., labels=...)")
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise QumosError(f"{path}: holds a single array; save with numpy.savez(path, features=..., labels=...)")
+        with loaded as archive:
             arrays = {name: archive[name] for name in archive.files}
     except QumosError:
         raise

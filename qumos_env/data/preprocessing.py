@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from ..errors import QumosError
+from ..errors import QumosError, one_line
 from ..scenario import DataSection
 
 FLAT = 1e-12
@@ -65,9 +65,11 @@ class Preprocessor:
         found = _directions(features, section.reducer, width, labels)
         directions[:, : found.shape[1]] = found
         low, high = section.angle_range
-        scale, offset = _scaling(features @ directions, section)
-        # The sum is exact in the middle of the range for a scale of zero, so that filled components need no special case.
-        return cls(np.ascontiguousarray(directions * scale), offset, (float(low), float(high)))
+        # Reducers measure from the mean, which matters to max-abs; without one a feature keeps its own zero.
+        centre = np.zeros(features.shape[1]) if section.reducer == "none" else features.mean(axis=0)
+        scale, offset = _scaling((features - centre) @ directions, section)
+        matrix = np.ascontiguousarray(directions * scale)
+        return cls(matrix, offset - centre @ matrix, (float(low), float(high)))
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Angles in radians, float64 ``[rows, width]``, of raw ``features`` ``[rows, f]``.
@@ -93,7 +95,7 @@ class Preprocessor:
             matrix, offset = np.array(data["matrix"], dtype=np.float64), np.array(data["offset"], dtype=np.float64)
             low, high = (float(angle) for angle in data["angle_range"])
         except (KeyError, TypeError, ValueError) as error:
-            raise QumosError(f"preprocessing: matrix, offset and angle_range must be numbers ({error})") from error
+            raise QumosError(f"preprocessing: matrix, offset and angle_range must be numbers ({one_line(error)})") from error
         if matrix.ndim != 2 or offset.shape != matrix.shape[1:] or not low < high:
             raise QumosError(f"preprocessing: matrix {matrix.shape}, offset {offset.shape}, angle_range {low, high} do not fit together")
         if not (np.isfinite(matrix).all() and np.isfinite(offset).all()):
@@ -135,6 +137,8 @@ def _directions(features: np.ndarray, reducer: str, width: int, labels: np.ndarr
 
 def _pca(features: np.ndarray, width: int) -> np.ndarray:
     rows, columns = features.shape
+    if not np.ptp(features, axis=0).any():
+        return np.empty((columns, 0))
     pca = PCA(n_components=min(width, rows - 1, columns), svd_solver="full").fit(features)
     # Beyond the rank the components are rounding errors, which the scaler would blow up to the full range.
     noise = max(rows, columns) * np.finfo(np.float64).eps * np.abs(features).max()
@@ -142,7 +146,8 @@ def _pca(features: np.ndarray, width: int) -> np.ndarray:
 
 
 def _lda(features: np.ndarray, labels: np.ndarray, width: int) -> np.ndarray:
-    with warnings.catch_warnings():
+    # Classes with one common mean leave no direction, and scikit-learn divides by their zero scatter on the way.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # Collinear features are the rule with few rows; the SVD solver drops the superfluous directions.
         warnings.simplefilter("ignore", UserWarning)
         lda = LinearDiscriminantAnalysis(solver="svd").fit(features, labels)

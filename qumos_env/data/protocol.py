@@ -57,6 +57,11 @@ class DataProtocol:
     test: np.ndarray
     rest: np.ndarray
 
+    def __post_init__(self) -> None:
+        # Protocols are cached and shared.
+        self.test.setflags(write=False)
+        self.rest.setflags(write=False)
+
     def draws(self, seed: int) -> tuple[Draw, ...]:
         """The K draws of ``seed``, the same for everyone who asks; a larger K only adds draws.
 
@@ -85,9 +90,7 @@ class DataProtocol:
         quotas = self._quotas
         pool, outside = deal(self._by_class(self.rest), [2 * quotas.train], np.random.default_rng([seed, 0, _POOL]))
         halves = deal(self._by_class(pool), [quotas.train], np.random.default_rng([seed, index // 2, _HALVES]))
-        thief, tuning, score = deal(
-            self._by_class(outside), [quotas.thief, quotas.tuning], np.random.default_rng([seed, index, _ROWS])
-        )
+        thief, tuning, score = deal(self._by_class(outside), [quotas.thief, quotas.tuning], np.random.default_rng([seed, index, _ROWS]))
         return Draw(halves[index % 2], thief, tuning, score, halves[1 - index % 2], self.test)
 
     def _by_class(self, rows: np.ndarray) -> list[np.ndarray]:
@@ -133,9 +136,7 @@ def make_protocol(scenario_data: DataSection, draws: DrawSection, qubits: int, *
 
 
 @lru_cache(maxsize=8)
-def _make_protocol(
-    section_json: str, stamp: tuple[str, int, int] | None, settings: DrawSection, qubits: int, strict: bool
-) -> DataProtocol:
+def _make_protocol(section_json: str, stamp: tuple[str, int, int] | None, settings: DrawSection, qubits: int, strict: bool) -> DataProtocol:
     section = DataSection.model_validate_json(section_json)
     dataset = load_dataset(section)
     labels, names = dataset.labels, dataset.class_names
