@@ -74,12 +74,13 @@ def design_figure(design: Design, title: str = "") -> Figure:
             ends = [height[qubit] for qubit in gate.qubits]
             axes.plot([x, x], ends, color=_INK if cut else shade, lw=1.6, ls="--" if cut else "-", zorder=2)
             if gate.name == "rzz":
-                for end in ends:
-                    axes.plot(x, end, "s", color=shade, ms=7, zorder=3)
+                for end, qubit in zip(ends, gate.qubits, strict=True):
+                    axes.plot(x, end, "s", color=colour[design.assignment[design.partition[qubit]]], ms=7, zorder=3)
                 axes.text(x + 0.08, sum(ends) / 2, "ZZ", fontsize=6, color=_INK, zorder=4)
             else:
                 axes.plot(x, ends[0], "o", color=shade, ms=6, zorder=3)
-                axes.plot(x, ends[1], "o" if gate.name == "cz" else "$\\oplus$", color=shade, ms=6 if gate.name == "cz" else 10, zorder=3)
+                target = "o" if gate.name == "cz" else "$\\oplus$"
+                axes.plot(x, ends[1], marker=target, color=shade, ms=6 if gate.name == "cz" else 10, zorder=3)
     if title:
         figure.suptitle(title, fontsize=9, color=_INK)
     return figure
