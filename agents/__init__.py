@@ -3,6 +3,6 @@
 Importing this package imports neither Ray nor an agent; ``protocol.load_agent`` does that on demand.
 """
 
-from .protocol import AGENTS, SearchSummary, SearchTask, Trial, load_agent
+from .protocol import AGENTS, Agent, SearchSummary, SearchTask, Trial, load_agent
 
-__all__ = ["AGENTS", "SearchSummary", "SearchTask", "Trial", "load_agent"]
+__all__ = ["AGENTS", "Agent", "SearchSummary", "SearchTask", "Trial", "load_agent"]

@@ -83,9 +83,7 @@ def _launch(task: SearchTask, pool: EvaluationPool, actions: list[int], asked: s
     if episode < len(task.history):
         earlier = task.history[episode]
         if list(earlier.actions) != actions:
-            raise QumosError(
-                f"trial {episode} of the trace is not what this search does: it was made with another seed, other settings or another release"
-            )
+            raise QumosError(f"trial {episode} of the trace is not what this search does: made with another seed, settings or release")
         pending = earlier
     elif design.hash not in asked:
         pending = pool.submit(Job(design))

@@ -25,7 +25,7 @@ ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class EvolutionSettings:
+class Settings:
     """Settings of regularised evolution.
 
     Attributes:
@@ -62,7 +62,7 @@ class _Member:
 class EvolutionSearcher:
     """Asks for random designs until the population is full, then for mutated winners of tournaments."""
 
-    def __init__(self, scenario: Scenario, settings: EvolutionSettings, seed: int, starts: int = 0) -> None:
+    def __init__(self, scenario: Scenario, settings: Settings, seed: int, starts: int = 0) -> None:
         self._scenario = scenario
         self._settings = settings
         self._rng = np.random.default_rng(seed)
@@ -193,7 +193,7 @@ def search(
     on_stage: Callable[[str], None],
 ) -> SearchSummary:
     """Regularised evolution; see ``protocol.Search``."""
-    settings = parse_settings(EvolutionSettings, task.settings, "evolution")
+    settings = parse_settings(Settings, task.settings, "evolution")
     searcher = EvolutionSearcher(task.scenario, settings, task.seed, starts=len(task.starts))
     on_stage("starting workers")
     return run_ask_tell(task, searcher, on_trial=on_trial, should_stop=should_stop, lag=settings.lag)

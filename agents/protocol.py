@@ -28,7 +28,7 @@ AGENTS: Mapping[str, str] = {
     "ppo": "agents.ppo",
     "reinforce": "agents.reinforce",
 }
-"""The module of every agent, by name; each has a function ``search``. The last two need Ray."""
+"""The module of every agent, by name; each has a function ``search`` and a class ``Settings``. The last two need Ray."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,17 @@ class Search(Protocol):
         """
 
 
-def load_agent(name: str) -> Search:
-    """The search function of the agent called ``name``.
+@dataclass(frozen=True)
+class Agent:
+    """A searcher or agent: its name, the class of its settings and its search function."""
+
+    name: str
+    settings: type
+    search: Search
+
+
+def load_agent(name: str) -> Agent:
+    """The agent called ``name``.
 
     Raises:
         QumosError: no such agent (the nearest names are offered), or its packages are not installed.
@@ -167,12 +176,12 @@ def load_agent(name: str) -> Search:
     if name not in AGENTS:
         raise unknown("agent", name, AGENTS)
     try:
-        search: Search = importlib.import_module(AGENTS[name]).search
+        module = importlib.import_module(AGENTS[name])
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("ray", "torch"):
             raise QumosError(f"agent {name} needs {error.name}, which is not installed: pip install 'qumos-env[rllib]'") from error
         raise
-    return search
+    return Agent(name, module.Settings, module.search)
 
 
 class Ledger:

@@ -16,7 +16,7 @@ from .settings import parse_settings
 
 
 @dataclass(frozen=True)
-class RandomSettings:
+class Settings:
     """Settings of random search.
 
     Attributes:
@@ -51,6 +51,6 @@ def search(
     on_stage: Callable[[str], None],
 ) -> SearchSummary:
     """Random search; see ``protocol.Search``."""
-    settings = parse_settings(RandomSettings, task.settings, "random")
+    settings = parse_settings(Settings, task.settings, "random")
     on_stage("starting workers")
     return run_ask_tell(task, RandomSearcher(task.scenario, task.seed), on_trial=on_trial, should_stop=should_stop, lag=settings.lag)

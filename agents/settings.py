@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TypeVar, get_type_hints
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def parse_settings(kind: type[T], data: Mapping[str, object], where: str = "settings") -> T:
-    """``data`` as an instance of the settings class ``kind``.
+    """``data`` as an instance of the settings class ``kind``, a dataclass.
 
     Raises:
         QumosError: an unknown key (nearest ones offered), a value of the wrong type or outside its range.

@@ -10,6 +10,7 @@ import numpy as np
 import sympy
 
 from .design import Design, PlacedGate
+from .errors import unknown
 from .gates import gate_spec
 
 AXES = {"rx": cirq.rx, "ry": cirq.ry, "rz": cirq.rz}
@@ -47,6 +48,8 @@ def _weight_numbers(design: Design) -> dict[PlacedGate, int]:
 
 def build_block(design: Design, qubits: Sequence[int], gates: Sequence[PlacedGate], axis: str) -> Block:
     """The block of ``design`` on ``qubits`` with ``gates``; features enter by a rotation about ``axis`` (``rx``, ``ry``, ``rz``)."""
+    if axis not in AXES:
+        raise unknown("encoding axis", axis, AXES)
     numbers = _weight_numbers(design)
     line = {qubit: cirq.LineQubit(qubit) for qubit in qubits}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .attacks.membership import auc, loss_scores
-from .attacks.theft import Thief
+from .attacks.theft import Thief, ThiefRows
 from .cache import EvaluationCache
 from .design import Design
 from .errors import EvaluationFailure, QumosError
@@ -160,7 +160,7 @@ class Evaluator:
             if design.held_by(provider)
         ]
         control = workload.control(seed, rows)
-        results = [self._measure_draw(model, thieves, draw) for draw in workload.draws(seed, rows)]
+        results = self._measure_draws(model, thieves, workload.draws(seed, rows))
 
         accuracy = np.array([result.accuracy for result in results])
         aucs = np.array([result.auc for result in results])
@@ -214,23 +214,36 @@ class Evaluator:
             },
         )
 
-    def _measure_draw(self, model: DistributedQNN, thieves: list[Thief], draw: PreparedDraw) -> _DrawResult:
-        trained = model.train(draw.train, draw.train_labels, draw.key)
-        scored = model.probabilities(trained, draw.score)
-        members = loss_scores(model.probabilities(trained, draw.train), draw.train_labels)
-        others = loss_scores(model.probabilities(trained, draw.nonmembers), draw.nonmember_labels)
-        answers = model.probabilities(trained, draw.queries)
-        stolen: dict[tuple[str, str], tuple[float, float]] = {}
+    def _measure_draws(self, model: DistributedQNN, thieves: list[Thief], draws: Sequence[PreparedDraw]) -> list[_DrawResult]:
+        """Trains and attacks on all draws side by side: the same circuits K times."""
+
+        def together(name: str) -> np.ndarray:
+            return np.stack([getattr(draw, name) for draw in draws])
+
+        trained = model.train_many(together("train"), together("train_labels"), [draw.key for draw in draws])
+        scored = model.probabilities(trained, together("score"))
+        members = model.probabilities(trained, together("train"))
+        others = model.probabilities(trained, together("nonmembers"))
+        answers = model.probabilities(trained, together("queries"))
+        rows = ThiefRows.stack([draw.thief for draw in draws])
+        targets = ThiefRows.stack([draw.targets for draw in draws])
+        labels = together("thief_labels")
+        stolen: list[dict[tuple[str, str], tuple[float, float]]] = [{} for _ in draws]
         for number, thief in enumerate(thieves):
+            keys = [(*draw.key, number) for draw in draws]
             for tier in self.scenario.threat.tiers:
-                predicted = thief.attack(tier, trained, draw.thief, draw.thief_labels, answers, draw.targets, (*draw.key, number))
-                stolen[thief.provider, tier] = split_accuracy(predicted.argmax(axis=1), draw)
-        return _DrawResult(
-            accuracy=float(np.mean(scored.argmax(axis=1) == draw.score_labels)),
-            chance=float(np.bincount(draw.score_labels).max() / len(draw.score_labels)),
-            auc=auc(members, others),
-            thieves=stolen,
-        )
+                predicted = thief.attack(tier, trained, rows, labels, answers, targets, keys).argmax(axis=-1)
+                for draw, mine, found in zip(draws, predicted, stolen, strict=True):
+                    found[thief.provider, tier] = split_accuracy(mine, draw)
+        return [
+            _DrawResult(
+                accuracy=float(np.mean(scored[k].argmax(axis=1) == draw.score_labels)),
+                chance=float(np.bincount(draw.score_labels).max() / len(draw.score_labels)),
+                auc=auc(loss_scores(members[k], draw.train_labels), loss_scores(others[k], draw.nonmember_labels)),
+                thieves=stolen[k],
+            )
+            for k, draw in enumerate(draws)
+        ]
 
 
 def design_cost(design: Design, scenario: Scenario) -> float:

@@ -17,7 +17,10 @@ INITIAL_SCALE = 3.0
 
 
 class Head(Protocol):
-    """A map from ⟨Z⟩ ``[rows, qubits]`` to logits ``[rows, classes]`` with a flat parameter vector."""
+    """A map from ⟨Z⟩ ``[..., rows, qubits]`` to logits ``[..., rows, classes]`` with flat parameters ``[..., parameters]``.
+
+    Leading axes number models that are trained side by side.
+    """
 
     def initial(self, generator: np.random.Generator) -> np.ndarray:
         """Initial parameters, float64."""
@@ -26,7 +29,7 @@ class Head(Protocol):
         """Logits ``[rows, classes]``."""
 
     def backward(self, parameters: np.ndarray, values: np.ndarray, cotangents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """∂L/∂parameters and ∂L/∂values for ∂L/∂logits ``cotangents`` ``[rows, classes]``."""
+        """∂L/∂parameters and ∂L/∂values for ∂L/∂logits ``cotangents`` ``[..., rows, classes]``."""
 
 
 def _class_sums(n_qubits: int, n_classes: int) -> np.ndarray:
@@ -46,12 +49,13 @@ class ScaledHead:
 
     def logits(self, parameters: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Logits ``[rows, classes]``."""
-        return parameters[0] * (values @ self._sums) + parameters[1:]
+        return parameters[..., :1, None] * (values @ self._sums) + parameters[..., None, 1:]
 
     def backward(self, parameters: np.ndarray, values: np.ndarray, cotangents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See ``Head``."""
-        scale = np.vdot(cotangents, values @ self._sums)
-        return np.concatenate([[scale], cotangents.sum(0)]), parameters[0] * (cotangents @ self._sums.T)
+        scale = np.sum(cotangents * (values @ self._sums), axis=(-2, -1))
+        slopes = np.concatenate([scale[..., None], cotangents.sum(axis=-2)], axis=-1)
+        return slopes, parameters[..., :1, None] * (cotangents @ self._sums.T)
 
 
 class LinearHead:
@@ -66,15 +70,17 @@ class LinearHead:
         return np.concatenate([generator.normal(0, n_qubits**-0.5, n_qubits * n_classes), np.zeros(n_classes)])
 
     def _weights(self, parameters: np.ndarray) -> np.ndarray:
-        return parameters[: self._shape[0] * self._shape[1]].reshape(self._shape)
+        return parameters[..., : self._shape[0] * self._shape[1]].reshape(*parameters.shape[:-1], *self._shape)
 
     def logits(self, parameters: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Logits ``[rows, classes]``."""
-        return values @ self._weights(parameters) + parameters[-self._shape[1] :]
+        return values @ self._weights(parameters) + parameters[..., None, -self._shape[1] :]
 
     def backward(self, parameters: np.ndarray, values: np.ndarray, cotangents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See ``Head``."""
-        return np.concatenate([(values.T @ cotangents).ravel(), cotangents.sum(0)]), cotangents @ self._weights(parameters).T
+        matrix = values.swapaxes(-1, -2) @ cotangents
+        slopes = np.concatenate([matrix.reshape(*matrix.shape[:-2], -1), cotangents.sum(axis=-2)], axis=-1)
+        return slopes, cotangents @ self._weights(parameters).swapaxes(-1, -2)
 
 
 class FixedHead:
@@ -93,7 +99,7 @@ class FixedHead:
 
     def backward(self, parameters: np.ndarray, values: np.ndarray, cotangents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See ``Head``."""
-        return np.zeros(0), cotangents @ self._sums.T
+        return np.zeros((*cotangents.shape[:-2], 0)), cotangents @ self._sums.T
 
 
 HEADS: dict[str, Callable[[int, int], Head]] = {"scaled": ScaledHead, "linear": LinearHead, "fixed": FixedHead}
@@ -107,6 +113,6 @@ def make_head(name: str, n_qubits: int, n_classes: int) -> Head:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Row-wise softmax, float64."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    """Softmax over the last axis, float64."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cirq
 import numpy as np
@@ -14,46 +15,83 @@ from .errors import EvaluationFailure, QumosError
 from .heads import Head, make_head, softmax
 from .scenario import DataSection, ModelSection
 from .simulation.adjoint import CircuitEngine, EncodedBatch, Observable, Tape
+from .simulation.dense import DenseBatch, DenseEngine, DenseTape, supports
 from .simulation.program import compile_circuit
 
+# From this many models of a block of at most so many qubits, dense linear algebra is faster than qsim.
+DENSE_MIN_MODELS = 3
+DENSE_MAX_QUBITS = 5
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Trained values: ``angles`` ``[n_trainable]`` in radians, in canonical gate order, and the ``head``'s flat vector."""
+    """Trained values: ``angles`` ``[n_trainable]`` in radians, in canonical gate order, and the ``head``'s flat vector.
+
+    Functions that train or run many models of one design take both with a leading axis for the models.
+    """
 
     angles: np.ndarray
     head: np.ndarray
 
+    @classmethod
+    def stack(cls, many: Sequence[Parameters]) -> Parameters:
+        """Many models' parameters as one, with a leading axis."""
+        return cls(np.stack([one.angles for one in many]), np.stack([one.head for one in many]))
+
+    def __getitem__(self, model: int) -> Parameters:
+        """The parameters of one of many models."""
+        return Parameters(self.angles[model], self.head[model])
+
 
 class BlockEngine:
-    """A block ready to run: ⟨Z⟩ of its qubits for a batch of its features."""
+    """A block ready to run: ⟨Z⟩ of its qubits, for M models at once.
+
+    Several models of a narrow block share dense linear algebra; otherwise each runs on qsim. The measured crossover is in
+    ``docs/engine.md``.
+    """
 
     def __init__(self, block: Block) -> None:
         line = [cirq.LineQubit(qubit) for qubit in block.qubits]
-        program = compile_circuit(
+        self._program = compile_circuit(
             block.circuit, line, [input_symbol(q) for q in block.qubits], [weight_symbol(index) for index in block.weights]
         )
         self.qubits = list(block.qubits)
         self.weights = list(block.weights)
-        self._engine = CircuitEngine(program, [Observable.from_cirq(cirq.PauliString(cirq.Z(qubit)), line) for qubit in line])
+        self._line = line
 
-    def encode(self, inputs: np.ndarray) -> EncodedBatch:
-        """``inputs`` are the angles of the whole register, float ``[rows, n_qubits]``."""
-        return self._engine.encode(inputs[:, self.qubits])
+    @cached_property
+    def _qsim(self) -> CircuitEngine:
+        return CircuitEngine(self._program, [Observable.from_cirq(cirq.PauliString(cirq.Z(qubit)), self._line) for qubit in self._line])
 
-    def forward(self, angles: np.ndarray, batch: EncodedBatch) -> tuple[np.ndarray, Tape]:
-        """⟨Z⟩ ``[rows, qubits of the block]``; ``angles`` are those of the whole design."""
-        return self._engine.forward(angles[self.weights], batch)
+    @cached_property
+    def _dense(self) -> DenseEngine:
+        return DenseEngine(self._program)
 
-    def backward(self, tape: Tape, cotangents: np.ndarray) -> np.ndarray:
-        """∂L/∂(angles of this block)."""
-        return self._engine.backward(tape, cotangents)[0]
+    def encode(self, inputs: np.ndarray) -> DenseBatch | list[EncodedBatch]:
+        """``inputs`` are the angles of the whole register, float ``[M, rows, n_qubits]``."""
+        mine = inputs[:, :, self.qubits]
+        if len(mine) >= DENSE_MIN_MODELS and len(self.qubits) <= DENSE_MAX_QUBITS and supports(self._program):
+            return self._dense.encode(mine)
+        return [self._qsim.encode(one) for one in mine]
+
+    def forward(self, angles: np.ndarray, batch: DenseBatch | list[EncodedBatch]) -> tuple[np.ndarray, DenseTape | list[Tape]]:
+        """⟨Z⟩ ``[M, rows, qubits of the block]``; ``angles`` ``[M, n_trainable]`` are those of the whole design."""
+        mine = angles[:, self.weights]
+        if isinstance(batch, DenseBatch):
+            return self._dense.forward(mine, batch)
+        results = [self._qsim.forward(one, encoded) for one, encoded in zip(mine, batch, strict=True)]
+        return np.stack([values for values, _ in results]), [tape for _, tape in results]
+
+    def backward(self, tape: DenseTape | list[Tape], cotangents: np.ndarray) -> np.ndarray:
+        """∂L/∂(angles of this block) ``[M, angles]`` for ∂L/∂⟨Z⟩ ``[M, rows, qubits of the block]``."""
+        if isinstance(tape, DenseTape):
+            return self._dense.backward(tape, cotangents)
+        return np.stack([self._qsim.backward(one, slope)[0] for one, slope in zip(tape, cotangents, strict=True)])
 
 
 class CircuitStack:
-    """Blocks side by side, as one map from register angles to ⟨Z⟩ of the register.
+    """Blocks side by side, as one map from register angles to ⟨Z⟩ of the register, for M models at once.
 
     Args:
         blocks: on distinct qubits; qubits in no block read 0.
@@ -64,41 +102,58 @@ class CircuitStack:
         self.n_qubits = n_qubits
         self.engines = tuple(BlockEngine(block) for block in blocks)
 
-    def encode(self, inputs: np.ndarray) -> list[EncodedBatch]:
-        """``inputs`` ``[rows, n_qubits]`` encoded for every block."""
-        return [engine.encode(inputs) for engine in self.engines]
+    def encode(self, inputs: np.ndarray) -> StackBatch:
+        """``inputs`` ``[M, rows, n_qubits]`` encoded for every block."""
+        return StackBatch(inputs.shape[:2], [engine.encode(inputs) for engine in self.engines])
 
-    def forward(self, angles: np.ndarray, batches: Sequence[EncodedBatch]) -> tuple[np.ndarray, list[Tape]]:
-        """⟨Z⟩ float ``[rows, n_qubits]`` (a single row of zeros without blocks) and the tapes."""
-        values = np.zeros((batches[0].size if batches else 1, self.n_qubits))
+    def forward(self, angles: np.ndarray, batch: StackBatch) -> tuple[np.ndarray, list[DenseTape | list[Tape]]]:
+        """⟨Z⟩ float ``[M, rows, n_qubits]`` for ``angles`` ``[M, n_trainable]``, and the tapes."""
+        values = np.zeros((*batch.shape, self.n_qubits))
         tapes = []
-        for engine, batch in zip(self.engines, batches, strict=True):
-            part, tape = engine.forward(angles, batch)
-            values[:, engine.qubits] = part
+        for engine, encoded in zip(self.engines, batch.blocks, strict=True):
+            part, tape = engine.forward(angles, encoded)
+            values[:, :, engine.qubits] = part
             tapes.append(tape)
         return values, tapes
 
-    def backward(self, tapes: Sequence[Tape], cotangents: np.ndarray, n_angles: int) -> np.ndarray:
-        """∂L/∂angles ``[n_angles]``."""
-        gradient = np.zeros(n_angles)
+    def backward(self, tapes: Sequence[DenseTape | list[Tape]], cotangents: np.ndarray, n_angles: int) -> np.ndarray:
+        """∂L/∂angles ``[M, n_angles]``."""
+        gradient = np.zeros((len(cotangents), n_angles))
         for engine, tape in zip(self.engines, tapes, strict=True):
             if engine.weights:
-                gradient[engine.weights] = engine.backward(tape, cotangents[:, engine.qubits])
+                gradient[:, engine.weights] = engine.backward(tape, cotangents[:, :, engine.qubits])
         return gradient
+
+    def readout(self, angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        """⟨Z⟩ float ``[M, rows, n_qubits]``."""
+        return self.forward(angles, self.encode(inputs))[0]
+
+
+@dataclass(frozen=True)
+class StackBatch:
+    """Encoded inputs of every block; ``shape`` is (models, rows)."""
+
+    shape: tuple[int, ...]
+    blocks: list[DenseBatch | list[EncodedBatch]]
 
 
 def minimise(
-    gradient: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, steps: int, learning_rate: float
+    gradient: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], start: np.ndarray, steps: int, learning_rate: float
 ) -> np.ndarray:
-    """Adam (Kingma and Ba, 2015) for ``steps`` full-batch steps.
+    """Adam (Kingma and Ba, 2015) for ``steps`` full-batch steps, elementwise, so that many problems can share an array.
+
+    Args:
+        gradient: values to (losses, slopes of the shape of the values).
+        start: where to begin.
+        steps, learning_rate: of Adam.
 
     Raises:
-        EvaluationFailure: the loss or a gradient is not finite.
+        EvaluationFailure: a loss or a gradient is not finite.
     """
     values, mean, square = start.copy(), np.zeros_like(start), np.zeros_like(start)
     for step in range(1, steps + 1):
         loss, slope = gradient(values)
-        if not (np.isfinite(loss) and np.isfinite(slope).all()):
+        if not (np.isfinite(loss).all() and np.isfinite(slope).all()):
             raise EvaluationFailure(f"training diverged in step {step}: the loss is {loss}")
         mean += (1 - _BETA1) * (slope - mean)
         square += (1 - _BETA2) * (slope * slope - square)
@@ -107,15 +162,16 @@ def minimise(
     return values
 
 
-def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean cross-entropy against ``targets`` ``[rows, classes]`` (probabilities) and ∂/∂logits."""
+def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-entropy against ``targets`` ``[..., rows, classes]`` (probabilities), the mean over rows ``[...]``, and ∂/∂logits."""
     probabilities = softmax(logits)
-    loss = -float(np.sum(targets * np.log(np.maximum(probabilities, 1e-300)))) / len(targets)
-    return loss, (probabilities - targets) / len(targets)
+    rows = targets.shape[-2]
+    loss = -np.sum(targets * np.log(np.maximum(probabilities, 1e-300)), axis=(-2, -1)) / rows
+    return loss, (probabilities - targets) / rows
 
 
 def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """float64 ``[rows, n_classes]``."""
+    """float64 ``[..., n_classes]``."""
     return np.eye(n_classes)[labels]
 
 
@@ -129,34 +185,34 @@ def train_stack(
     learning_rate: float,
     frozen: np.ndarray | None = None,
 ) -> Parameters:
-    """Trains the angles of ``stack`` and the ``head`` on it to give ``targets``.
+    """Trains M models of one structure: the angles of ``stack`` and the ``head`` on it, to give ``targets``.
 
     Args:
-        stack: circuits whose angles are trained; none trains the head alone.
+        stack: circuits whose angles are trained; none trains the heads alone.
         head: on ⟨Z⟩ of the whole register.
-        inputs: encoded angles ``[rows, n_qubits]``.
-        targets: class probabilities ``[rows, n_classes]``.
-        start: where training starts.
+        inputs: encoded angles ``[M, rows, n_qubits]``.
+        targets: class probabilities ``[M, rows, n_classes]``.
+        start: where training starts, with a leading axis of M.
         steps, learning_rate: of Adam.
-        frozen: ⟨Z⟩ ``[rows, n_qubits]`` of circuits that are not trained, added to that of ``stack``.
+        frozen: ⟨Z⟩ ``[M, rows, n_qubits]`` of circuits that are not trained, added to that of ``stack``.
 
     Raises:
-        EvaluationFailure: training diverged.
+        EvaluationFailure: a training diverged.
     """
-    batches = stack.encode(inputs)
-    n_angles = len(start.angles)
-    constant = np.zeros((len(targets), stack.n_qubits)) if frozen is None else frozen
+    batch = stack.encode(inputs)
+    n_angles = start.angles.shape[1]
+    constant = np.zeros((1, 1, stack.n_qubits)) if frozen is None else frozen
 
-    def gradient(values: np.ndarray) -> tuple[float, np.ndarray]:
-        angles, parameters = values[:n_angles], values[n_angles:]
-        readout, tapes = stack.forward(angles, batches)
+    def gradient(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        angles, parameters = values[:, :n_angles], values[:, n_angles:]
+        readout, tapes = stack.forward(angles, batch)
         readout = constant + readout
         loss, cotangents = cross_entropy(head.logits(parameters, readout), targets)
         head_slope, readout_slope = head.backward(parameters, readout, cotangents)
-        return loss, np.concatenate([stack.backward(tapes, readout_slope, n_angles), head_slope])
+        return loss, np.concatenate([stack.backward(tapes, readout_slope, n_angles), head_slope], axis=1)
 
-    values = minimise(gradient, np.concatenate([start.angles, start.head]), steps, learning_rate)
-    return Parameters(values[:n_angles], values[n_angles:])
+    values = minimise(gradient, np.concatenate([start.angles, start.head], axis=1), steps, learning_rate)
+    return Parameters(values[:, :n_angles], values[:, n_angles:])
 
 
 class DistributedQNN:
@@ -186,32 +242,56 @@ class DistributedQNN:
         return Parameters(initial_angles(self.design, key), self.head.initial(np.random.default_rng([*key, 0x4EAD])))
 
     def train(self, inputs: np.ndarray, labels: np.ndarray, key: Sequence[int]) -> Parameters:
-        """Trained parameters; the model itself does not change.
+        """Trained parameters of one model; nothing is kept.
 
         Raises:
             EvaluationFailure: training diverged.
         """
+        return self.train_many(inputs[None], labels[None], [key])[0]
+
+    def train_many(self, inputs: np.ndarray, labels: np.ndarray, keys: Sequence[Sequence[int]]) -> Parameters:
+        """Trains one model per key, all at once.
+
+        Args:
+            inputs: encoded angles ``[M, rows, n_qubits]``.
+            labels: ``[M, rows]``.
+            keys: M keys of initial parameters.
+
+        Raises:
+            EvaluationFailure: a training diverged.
+        """
+        start = Parameters.stack([self.initial(key) for key in keys])
         targets = one_hot(labels, self.n_classes)
-        return train_stack(self.stack, self.head, inputs, targets, self.initial(key), self.settings.steps, self.settings.learning_rate)
+        return train_stack(self.stack, self.head, inputs, targets, start, self.settings.steps, self.settings.learning_rate)
 
     def probabilities(self, parameters: Parameters, inputs: np.ndarray) -> np.ndarray:
-        """Class probabilities float64 ``[rows, n_classes]``."""
-        readout, _ = self.stack.forward(parameters.angles, self.stack.encode(inputs))
-        return softmax(self.head.logits(parameters.head, readout))
+        """Class probabilities float64 ``[rows, n_classes]`` for ``inputs`` ``[rows, n_qubits]``; with leading axes, of many models."""
+        if inputs.ndim == 2:
+            return self.probabilities(Parameters.stack([parameters]), inputs[None])[0]
+        return softmax(self.head.logits(parameters.head, self.stack.readout(parameters.angles, inputs)))
 
     def fit(self, inputs: np.ndarray, labels: np.ndarray, seed: int = 0) -> DistributedQNN:
-        """Trains and keeps the parameters; returns the model."""
-        labels = np.asarray(labels)
-        if labels.shape != (len(inputs),) or labels.min() < 0 or labels.max() >= self.n_classes:
+        """Trains and keeps the parameters; returns the model. Raises QumosError for inputs, labels or a seed that do not fit."""
+        inputs, labels = self._checked(inputs), np.asarray(labels)
+        whole = labels.shape == (len(inputs),) and np.issubdtype(labels.dtype, np.number) and bool(np.all(labels == np.floor(labels)))
+        if not whole or labels.min() < 0 or labels.max() >= self.n_classes:
             raise QumosError(f"labels: one whole number from 0 to {self.n_classes - 1} per row of inputs is needed")
-        self.parameters = self.train(np.asarray(inputs, float), labels.astype(int), [seed])
+        if seed < 0:
+            raise QumosError(f"seed is {seed}, 0 or more is needed")
+        self.parameters = self.train(inputs, labels.astype(int), [seed])
         return self
+
+    def _checked(self, inputs: np.ndarray) -> np.ndarray:
+        values = np.asarray(inputs, float)
+        if values.ndim != 2 or values.shape[1] != self.design.n_qubits or len(values) == 0:
+            raise QumosError(f"inputs: shape [rows, {self.design.n_qubits}] with at least one row needed, got {list(values.shape)}")
+        return values
 
     def predict_proba(self, inputs: np.ndarray) -> np.ndarray:
         """Class probabilities of the fitted model; raises QumosError before ``fit``."""
         if self.parameters is None:
             raise QumosError("DistributedQNN: call fit before predict_proba")
-        return self.probabilities(self.parameters, np.asarray(inputs, float))
+        return self.probabilities(self.parameters, self._checked(inputs))
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Most probable class per row."""

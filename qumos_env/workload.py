@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from .attacks.controls import QNN_CONTROL, RAW_CONTROLS, qnn_control, reference_qnn
+from .attacks.controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
 from .attacks.theft import ThiefRows, fit_encoding
 from .data import Draw, Preprocessor, make_protocol
 from .scenario import Scenario
@@ -113,14 +112,16 @@ class Workload:
 
     def _best_control(self, draws: tuple[PreparedDraw, ...]) -> Control:
         model = reference_qnn(self.scenario, self.n_classes)
-        methods: dict[str, Callable[[PreparedDraw], np.ndarray]] = {
-            name: lambda draw, fit=fit: fit(draw.raw_thief, draw.thief_labels, draw.raw_targets)  # type: ignore[misc]
-            for name, fit in RAW_CONTROLS.items()
-        }
-        methods[QNN_CONTROL] = lambda draw: qnn_control(model, draw.thief.own, draw.thief_labels, draw.targets.own, draw.key)
+        trained = model.train_many(
+            np.stack([draw.thief.own for draw in draws]), np.stack([draw.thief_labels for draw in draws]), [draw.key for draw in draws]
+        )
+        answers = model.probabilities(trained, np.stack([draw.targets.own for draw in draws])).argmax(axis=-1)
+        predictions = {QNN_CONTROL: list(answers)}
+        for name, fit in RAW_CONTROLS.items():
+            predictions[name] = [fit(draw.raw_thief, draw.thief_labels, draw.raw_targets) for draw in draws]
         best: tuple[float, Control] | None = None
-        for name, predict in methods.items():
-            splits = [split_accuracy(predict(draw), draw) for draw in draws]
+        for name, predicted in predictions.items():
+            splits = [split_accuracy(one, draw) for one, draw in zip(predicted, draws, strict=True)]
             tuning = float(np.mean([tuned for tuned, _ in splits]))
             if best is None or tuning > best[0]:
                 best = (tuning, Control(name, np.array([scored for _, scored in splits])))

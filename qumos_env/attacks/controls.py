@@ -5,7 +5,7 @@ They depend on the scenario and the draw, never on the design, so an agent canno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -37,10 +37,3 @@ def reference_qnn(scenario: Scenario, n_classes: int) -> DistributedQNN:
     parts = min(scenario.design.max_parts, scenario.design.qubits)
     design = ry_cz_ry(interleaved(scenario.design.qubits, parts), [scenario.provider_names[0]] * parts, layers=1)
     return DistributedQNN(design, n_classes, scenario.model, scenario.data.axis)
-
-
-def qnn_control(
-    model: DistributedQNN, inputs: np.ndarray, labels: np.ndarray, targets: np.ndarray, key: Sequence[int]
-) -> np.ndarray:
-    """Labels that ``model``, trained on the thief's encoded ``inputs``, gives the encoded ``targets``."""
-    return model.probabilities(model.train(inputs, labels, key), targets).argmax(axis=1)

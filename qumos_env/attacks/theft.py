@@ -27,13 +27,23 @@ from ..heads import LinearHead, make_head, softmax
 from ..model import CircuitStack, Parameters, one_hot, train_stack
 from ..scenario import ModelSection, ThreatSection
 
+_Keys = Sequence[Sequence[int]]
+
 
 @dataclass(frozen=True)
 class ThiefRows:
-    """Rows as the thief can encode them, ``[rows, n_qubits]``: as fitted to intercepted queries, and by its own preprocessing."""
+    """Rows as the thief can encode them, ``[rows, n_qubits]``: as fitted to intercepted queries, and by its own preprocessing.
+
+    With a leading axis, the rows of many draws.
+    """
 
     intercepted: np.ndarray
     own: np.ndarray
+
+    @classmethod
+    def stack(cls, many: Sequence[ThiefRows]) -> ThiefRows:
+        """The rows of many draws as one, with a leading axis."""
+        return cls(np.stack([one.intercepted for one in many]), np.stack([one.own for one in many]))
 
 
 class Thief:
@@ -68,55 +78,60 @@ class Thief:
         self._empty = CircuitStack([], design.n_qubits)
 
     def attack(
-        self, tier: str, loot: Parameters, rows: ThiefRows, labels: np.ndarray, answers: np.ndarray, targets: ThiefRows, key: Sequence[int]
+        self,
+        tier: str,
+        loot: Parameters,
+        rows: ThiefRows,
+        labels: np.ndarray,
+        answers: np.ndarray,
+        targets: ThiefRows,
+        keys: Sequence[Sequence[int]],
     ) -> np.ndarray:
-        """Class probabilities ``[targets, n_classes]`` that the thief's model gives for ``targets``.
+        """Class probabilities ``[K, targets, n_classes]`` that the thief's models give for ``targets``; all K draws at once.
 
         Args:
             tier: see the module.
-            loot: the victim's trained parameters; only the angles of the held parts are used.
-            rows, labels, answers: the thief's rows, their labels, and the service's answers ``[rows, n_classes]`` to them.
+            loot: the victims' trained parameters; only the angles of the held parts are used.
+            rows, labels, answers: the thief's rows, their labels ``[K, rows]``, and the service's answers ``[K, rows, n_classes]``.
             targets: the rows to classify.
-            key: seeds of what the thief guesses.
+            keys: per draw, seeds of what the thief guesses.
 
         Raises:
-            EvaluationFailure: the thief's training diverged.
+            EvaluationFailure: a thief's training diverged.
         """
         goal = answers if tier == "guessed-rest" else one_hot(labels, self.n_classes)
-        return TIERS[tier](self, loot, self._encoded(rows), goal, self._encoded(targets), key)
+        return TIERS[tier](self, loot, self._encoded(rows), goal, self._encoded(targets), keys)
 
     def _encoded(self, rows: ThiefRows) -> np.ndarray:
         return np.where(self._holds, rows.intercepted, rows.own)
 
-    def _frozen_head(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
-        features = self._readout(self.stolen, loot.angles, inputs)
-        start = Parameters(np.zeros(0), self._linear_start(key))
+    def _frozen_head(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, keys: _Keys) -> np.ndarray:
+        features = self.stolen.readout(loot.angles, inputs)
+        start = Parameters(np.zeros((len(inputs), 0)), self._linear_start(keys))
         trained = train_stack(self._empty, self.linear_head, inputs, goal, start, *self._effort, frozen=features)
-        return softmax(self.linear_head.logits(trained.head, self._readout(self.stolen, loot.angles, targets)))
+        return softmax(self.linear_head.logits(trained.head, self.stolen.readout(loot.angles, targets)))
 
-    def _fine_tune(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
-        start = Parameters(loot.angles, self._linear_start(key))
+    def _fine_tune(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, keys: _Keys) -> np.ndarray:
+        start = Parameters(loot.angles, self._linear_start(keys))
         trained = train_stack(self.stolen, self.linear_head, inputs, goal, start, *self._effort)
-        return softmax(self.linear_head.logits(trained.head, self._readout(self.stolen, trained.angles, targets)))
+        return softmax(self.linear_head.logits(trained.head, self.stolen.readout(trained.angles, targets)))
 
-    def _guessed_rest(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, key: Sequence[int]) -> np.ndarray:
-        features = self._readout(self.stolen, loot.angles, inputs)
-        generator = np.random.default_rng([*key, 0x6E55])
-        start = Parameters(initial_angles(self.guess, [*key, 0x6E55]), self.known_head.initial(generator))
+    def _guessed_rest(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, keys: _Keys) -> np.ndarray:
+        features = self.stolen.readout(loot.angles, inputs)
+        start = Parameters(
+            np.stack([initial_angles(self.guess, [*key, 0x6E55]) for key in keys]),
+            np.stack([self.known_head.initial(np.random.default_rng([*key, 0x6E55])) for key in keys]),
+        )
         trained = train_stack(self.rest, self.known_head, inputs, goal, start, *self._effort, frozen=features)
-        readout = self._readout(self.stolen, loot.angles, targets) + self._readout(self.rest, trained.angles, targets)
+        readout = self.stolen.readout(loot.angles, targets) + self.rest.readout(trained.angles, targets)
         return softmax(self.known_head.logits(trained.head, readout))
 
     @property
     def _effort(self) -> tuple[int, float]:
         return self.threat.steps, self.learning_rate
 
-    def _linear_start(self, key: Sequence[int]) -> np.ndarray:
-        return self.linear_head.initial(np.random.default_rng([*key, 0x11EA]))
-
-    @staticmethod
-    def _readout(stack: CircuitStack, angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-        return stack.forward(angles, stack.encode(inputs))[0]
+    def _linear_start(self, keys: Sequence[Sequence[int]]) -> np.ndarray:
+        return np.stack([self.linear_head.initial(np.random.default_rng([*key, 0x11EA])) for key in keys])
 
 
 def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -142,7 +157,7 @@ def _guess(design: Design, held: set[int]) -> Design:
     return Design(design.partition, design.assignment, tuple(gates))
 
 
-_Tier = Callable[[Thief, Parameters, np.ndarray, np.ndarray, np.ndarray, Sequence[int]], np.ndarray]
+_Tier = Callable[[Thief, Parameters, np.ndarray, np.ndarray, np.ndarray, _Keys], np.ndarray]
 TIERS: dict[str, _Tier] = {
     "frozen-head": Thief._frozen_head,
     "fine-tune": Thief._fine_tune,

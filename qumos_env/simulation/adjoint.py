@@ -17,15 +17,9 @@ import numpy as np
 from ..errors import QumosError
 from .program import InputRotation, Program
 from .qsim_backend import Segment
+from .states import NATIVE_MATRIX, product_states, rotate_samples
 
 Route = Literal["auto", "unitary", "states"]
-_PAULI = {
-    "X": np.array([[0, 1], [1, 0]], complex),
-    "Y": np.array([[0, -1j], [1j, 0]], complex),
-    "Z": np.array([[1, 0], [0, -1]], complex),
-}
-_NATIVE_MATRIX = {"h": np.array([[1, 1], [1, -1]], complex) / np.sqrt(2)}
-
 
 @dataclass(frozen=True)
 class Observable:
@@ -122,6 +116,10 @@ class CircuitEngine:
         self._diagonals = np.stack([item.diagonal for item in self.observables])
         self._segments: dict[int, tuple[Segment, ...]] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        # qsim's objects cannot be pickled; they are laid out again when needed.
+        return self.__dict__ | {"_segments": {}}
+
     def encode(self, inputs: np.ndarray) -> EncodedBatch:
         """Encodes ``inputs`` (radians, ``[B, inputs]``) into product states.
 
@@ -138,16 +136,7 @@ class CircuitEngine:
             raise QumosError(f"inputs: value at row {row}, column {column} is not finite")
         size = len(inputs)
         columns = size if self._uses_unitary(size) else 2 ** _log2_up(size)
-        states = np.ones((1, size), complex)
-        for leading in self.program.encoding:
-            qubit_state = np.zeros((2, size), complex)
-            qubit_state[0] = 1
-            for item in leading:
-                if isinstance(item, InputRotation):
-                    qubit_state = _rotate(qubit_state.reshape(1, 2, 1, size), item, inputs)[0, :, 0]
-                else:
-                    qubit_state = (item.matrix if item.matrix is not None else _NATIVE_MATRIX[item.name]) @ qubit_state
-            states = (states[:, None] * qubit_state[None]).reshape(-1, size)
+        states = product_states(self.program, inputs)
         padded = np.zeros((len(states), columns), np.complex64)
         padded[:, :size] = states
         return EncodedBatch(size, inputs, padded)
@@ -253,7 +242,7 @@ class CircuitEngine:
         padded = batch.inputs
         if states.shape[1] > batch.size:
             padded = np.concatenate([padded, np.zeros((states.shape[1] - batch.size, padded.shape[1]))])
-        return _rotate(shaped, rotation, padded, inverse=inverse).reshape(states.shape)
+        return rotate_samples(shaped, rotation, padded, inverse=inverse).reshape(states.shape)
 
     def _input_reading(self, costates: np.ndarray, states: np.ndarray, rotation: InputRotation) -> np.ndarray:
         """Per sample ∂L/∂x of one input rotation: scale·Im⟨λ|P|ψ⟩ behind it."""
@@ -272,19 +261,10 @@ class CircuitEngine:
                     states = self._reupload(states, item, batch, inverse=True)
                     carried = self._reupload(carried, item, batch, inverse=True)
                 else:
-                    inverse = (item.matrix if item.matrix is not None else _NATIVE_MATRIX[item.name]).conj().T
+                    inverse = (item.matrix if item.matrix is not None else NATIVE_MATRIX[item.name]).conj().T
                     shape = (-1, 2, low, states.shape[1])
                     states = np.einsum("ij,ajbc->aibc", inverse, states.reshape(shape)).reshape(states.shape)
                     carried = np.einsum("ij,ajbc->aibc", inverse, carried.reshape(shape)).reshape(states.shape)
-
-
-def _rotate(states: np.ndarray, rotation: InputRotation, inputs: np.ndarray, *, inverse: bool = False) -> np.ndarray:
-    """Applies a per-sample rotation to ``states`` ``[high, 2, low, B]``."""
-    angle = (inputs[:, rotation.feature] * rotation.scale + rotation.offset) * (-0.5 if inverse else 0.5)
-    matrix = np.cos(angle) * np.eye(2)[..., None] - 1j * np.sin(angle) * _PAULI[rotation.axis][..., None]
-    matrix = matrix.astype(states.dtype)
-    zero, one = states[:, 0], states[:, 1]
-    return np.stack([matrix[0, 0] * zero + matrix[0, 1] * one, matrix[1, 0] * zero + matrix[1, 1] * one], axis=1)
 
 
 def _log2_up(size: int) -> int:

@@ -62,10 +62,10 @@ class QuantumLayer(torch.nn.Module):
         if initial_weights is None:
             values = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(self.weight_symbols))
         else:
-            values = np.asarray(initial_weights, float)
+            values = np.array(initial_weights, float)
             if values.shape != (len(self.weight_symbols),):
                 raise QumosError(f"initial_weights: {len(self.weight_symbols)} values needed, got shape {list(values.shape)}")
-        self.weights = torch.nn.Parameter(torch.tensor(values, dtype=torch.float32))
+        self.weights = torch.nn.Parameter(torch.tensor(np.ascontiguousarray(values), dtype=torch.float32))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """``inputs`` ``[batch, len(input_symbols)]`` in radians to expectation values ``[batch, len(observables)]``."""
@@ -82,8 +82,10 @@ class _Expectations(torch.autograd.Function):
         return torch.as_tensor(np.ascontiguousarray(values), dtype=weights.dtype, device=inputs.device)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(context: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        if torch.is_grad_enabled():
+            # Second derivatives would silently be missing from whatever asked for them.
+            raise RuntimeError("QuantumLayer has first derivatives only; differentiate without create_graph")
         wants_inputs, wants_weights = context.needs_input_grad[:2]
         slopes, input_slopes = context.engine.backward(context.tape, cotangents.detach().cpu().numpy(), inputs=wants_inputs)
         device = cotangents.device

@@ -6,6 +6,7 @@ per-sample rotations (re-uploaded inputs) between them. Angles are radians throu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -85,18 +86,8 @@ _MAX_MATRIX_QUBITS = 6
 def natural_symbols(circuit: cirq.AbstractCircuit) -> tuple[str, ...]:
     """Names of the circuit's symbols, with numbers inside names sorted by value (``w2`` before ``w10``)."""
 
-    def key(name: str) -> tuple[tuple[int, int | str], ...]:
-        pieces: list[tuple[int, int | str]] = []
-        number = ""
-        for char in name + "\0":
-            if char.isdigit():
-                number += char
-                continue
-            if number:
-                pieces.append((0, int(number)))
-                number = ""
-            pieces.append((1, char))
-        return tuple(pieces)
+    def key(name: str) -> list[tuple[int, int, str]]:
+        return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in re.split(r"([0-9]+)", name) if piece]
 
     return tuple(sorted(cirq.parameter_names(circuit), key=key))
 
@@ -241,7 +232,7 @@ def _linear(angle: object, op: cirq.Operation) -> tuple[str, float, float]:
     if len(symbols) == 1:
         scale = sympy.diff(angle, symbols[0])
         offset = angle.subs(symbols[0], 0)  # type: ignore[attr-defined]
-        if scale.is_number and offset.is_number:
+        if all(number.is_number and number.is_real and number.is_finite for number in (scale, offset)):
             return symbols[0].name, float(scale), float(offset)
     raise QumosError(f"gate {op}: its angle {angle} is not linear in one symbol")
 

@@ -1,0 +1,329 @@
+"""Bundles: what each side gets, that the pieces still make the model, and that nothing is left half-written."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cirq
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qiskit import QuantumCircuit  # type: ignore[import-untyped]
+from qiskit.circuit import Parameter  # type: ignore[import-untyped]
+from qiskit.quantum_info import Statevector  # type: ignore[import-untyped]
+
+from qumos_env.ansatz import ry_cz_ry
+from qumos_env.circuits import part_blocks
+from qumos_env.deployment import bundle as bundle_module
+from qumos_env.deployment.bundle import export_bundle, read_bundle
+from qumos_env.deployment.qasm import to_openqasm3
+from qumos_env.design import Design, Gate
+from qumos_env.errors import EvaluationFailure, QumosError
+from qumos_env.model import DistributedQNN, Parameters
+from qumos_env.scenario import Scenario, parse_scenario
+from qumos_env.workload import Workload
+
+PARTITION = (0, 1, 0, 2, 1)
+DESIGN = Design(
+    PARTITION,
+    ("aurora", "borealis", "aurora"),
+    (
+        *ry_cz_ry(PARTITION, ("aurora", "borealis", "aurora"), 1).gates,
+        Gate("cx", (4, 1)),
+        Gate("rzz", (0, 2)),
+        Gate("reupload", (4,)),
+        Gate("h", (3,)),
+        Gate("rz", (3,)),
+        Gate("rx", (1,)),
+    ),
+)
+
+
+def tiny(**data: Any) -> Scenario:
+    """Wine on five qubits in three parts."""
+    return parse_scenario(
+        {
+            "name": "tiny",
+            "title": "tiny",
+            "data": {"source": "wine", "reducer": "pca"} | data,
+            "draws": {"count": 2, "train_rows": 30, "tuning_rows": 15},
+            "design": {"qubits": 5, "max_parts": 3, "max_part_qubits": 3, "max_gates": 40, "max_gate_cuts": 1},
+            "model": {"steps": 20},
+            "threat": {"steps": 5},
+            "providers": [{"name": "aurora"}, {"name": "borealis"}],
+        }
+    )
+
+
+def trained_model(scenario: Scenario, design: Design, seed: int) -> tuple[DistributedQNN, Parameters, Workload]:
+    """The model as it is trained for draw 0 of ``seed``."""
+    workload = Workload(scenario)
+    model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
+    draw = workload.draws(seed, "test")[0]
+    return model, model.train(draw.train, draw.train_labels, draw.key), workload
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_bundle(DESIGN, tiny(), tmp_path_factory.mktemp("bundles") / "bundle", seed=3)
+
+
+def test_the_folders_hold_what_they_should(exported: Path) -> None:
+    """One folder per provider with its own parts, one for the owner, and the manifest."""
+    files = {str(path.relative_to(exported)) for path in exported.rglob("*") if path.is_file()}
+    homes = (("aurora", 0), ("borealis", 1), ("aurora", 2))
+    parts = {f"providers/{name}/part-{part}.{ending}" for name, part in homes for ending in ("json", "qasm")}
+    owner = {f"owner/{name}.json" for name in ("design", "preprocessing", "head", "assembly")}
+    assert files == parts | owner | {"manifest.json"}
+    manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
+    assert set(manifest["files"]) == files - {"manifest.json"}
+    assert manifest["design_hash"] == DESIGN.hash and manifest["scenario_hash"] == tiny().hash
+    assert manifest["seed"] == 3 and manifest["train_rows"] == 30
+    assert Design.load(exported / "owner" / "design.json") == DESIGN
+
+
+def numbers(text: str) -> np.ndarray:
+    """Every number that is written anywhere in ``text``."""
+    return np.array([float(item) for item in re.findall(r"(?<![\w.])-?\d+\.\d+(?:[eE][-+]?\d+)?", text)])
+
+
+def test_a_provider_gets_its_own_part_and_nothing_else(exported: Path) -> None:
+    """No angle, qubit or symbol of another part, and nothing of head and preprocessing."""
+    _, trained, _ = trained_model(tiny(), DESIGN, 3)
+    preprocessing = json.loads((exported / "owner" / "preprocessing.json").read_text(encoding="utf-8"))
+    secrets = np.concatenate([trained.head, np.ravel(preprocessing["matrix"]), preprocessing["offset"]])
+    blocks = part_blocks(DESIGN, "ry")
+    for provider in ("aurora", "borealis"):
+        held = [part for part in DESIGN.parts if part.provider == provider]
+        qubits = {qubit for part in held for qubit in part.qubits}
+        mine = [index for part in held for index in blocks[part.index].weights]
+        theirs = np.setdiff1d(np.arange(DESIGN.n_trainable), mine)
+        for part in held:
+            own = set(part.qubits)
+            home = exported / "providers" / provider
+            circuit = cirq.read_json(home / f"part-{part.index}.json")
+            assert circuit.all_qubits() == {cirq.LineQubit(qubit) for qubit in own}
+            assert cirq.parameter_names(circuit) == {f"x{qubit}" for qubit in own}
+            for ending in ("json", "qasm"):
+                text = (home / f"part-{part.index}.{ending}").read_text(encoding="utf-8")
+                assert {int(name) for name in re.findall(r"\bx(\d+)\b", text)} == own <= qubits
+                assert not re.search(r"\bw\d+\b", text)
+                written = numbers(text)
+                in_radians = np.concatenate([written, written * np.pi])
+                weights = blocks[part.index].weights
+                for angle in trained.angles[list(weights)]:
+                    assert np.min(np.abs(in_radians - angle)) < 1e-9
+                for secret in (*trained.angles[theirs], *secrets):
+                    if abs(secret) > 1e-6:  # zeros are nobody's secret
+                        assert np.min(np.abs(in_radians - secret), initial=1.0) > 1e-9
+
+
+def test_the_pieces_make_the_model(exported: Path) -> None:
+    """Providers' circuits on Cirq's simulator, with the owner's files, answer raw rows as the trained model does."""
+    model, trained, workload = trained_model(tiny(), DESIGN, 3)
+    test = workload.protocol.draws(3)[0].test
+    draw = workload.draws(3, "test")[0]
+    bundle = read_bundle(exported)
+    answers = bundle.predict_proba(workload.protocol.dataset.features[test])
+    np.testing.assert_allclose(answers, model.probabilities(trained, draw.score), atol=1e-5)
+    assert bundle.classes == workload.protocol.dataset.class_names
+    accuracy = np.mean(answers.argmax(axis=1) == draw.score_labels)
+    assert bundle.manifest["test_accuracy"] == pytest.approx(accuracy)
+    assert bundle.manifest["test_rows"] == len(test)
+
+
+@pytest.mark.parametrize("axis", ["rx", "rz"])
+def test_other_encodings_survive_the_export(axis: str, tmp_path: Path) -> None:
+    """An encoding about Z starts from a superposition."""
+    scenario = tiny(axis=axis)
+    model, trained, workload = trained_model(scenario, DESIGN, 0)
+    export_bundle(DESIGN, scenario, tmp_path / "bundle", workload=workload)
+    rows = workload.protocol.dataset.features[workload.protocol.draws(0)[0].test][:5]
+    expected = model.probabilities(trained, workload.draws(0, "test")[0].score)[:5]
+    np.testing.assert_allclose(read_bundle(tmp_path / "bundle").predict_proba(rows), expected, atol=1e-5)
+
+
+def read_openqasm3(text: str) -> QuantumCircuit:
+    """A reader for the little of OpenQASM 3 that is written: inputs, gates of the standard library, measurements."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    assert lines[:2] == ["OPENQASM 3.0;", 'include "stdgates.inc";']
+    inputs: dict[str, Parameter] = {}
+    circuit, measured, n_bits = QuantumCircuit(), {}, 0
+    for line in lines[2:]:
+        if found := re.fullmatch(r"input float\[64\] (\w+);", line):
+            inputs[found[1]] = Parameter(found[1])
+        elif found := re.fullmatch(r"bit\[(\d+)\] c;", line):
+            n_bits = int(found[1])
+        elif found := re.fullmatch(r"qubit\[(\d+)\] q;", line):
+            assert int(found[1]) == n_bits
+            circuit = QuantumCircuit(n_bits)
+        elif found := re.fullmatch(r"c\[(\d+)\] = measure q\[(\d+)\];", line):
+            measured[int(found[1])] = int(found[2])
+        else:
+            found = re.fullmatch(r"(rx|ry|rz|h|cx|cz)(?:\(([^)]+)\))? ((?:q\[\d+\](?:, )?)+);", line)
+            assert found, line
+            assert not measured, "a gate after a measurement"
+            angle = [] if found[2] is None else [inputs[found[2]] if found[2] in inputs else float(found[2])]
+            getattr(circuit, found[1])(*angle, *map(int, re.findall(r"q\[(\d+)\]", found[3])))
+    assert measured == {index: index for index in range(n_bits)}
+    return circuit
+
+
+def assert_same_state(text: str, circuit: cirq.Circuit, line: list[cirq.LineQubit], features: dict[str, float]) -> None:
+    """Qiskit's state of the program ``text`` is Cirq's of ``circuit``, up to a global phase."""
+    program = read_openqasm3(text)
+    bound = program.assign_parameters({parameter: features[parameter.name] for parameter in program.parameters})
+    qiskit_state = Statevector(bound).reverse_qargs().data
+    cirq_state = cirq.Simulator(dtype=np.complex128).simulate(circuit, features, qubit_order=line).final_state_vector
+    assert abs(np.vdot(qiskit_state, cirq_state)) == pytest.approx(1, abs=1e-6)
+
+
+def test_qiskit_reads_the_exported_programs(exported: Path) -> None:
+    """Each part's OpenQASM program prepares the state of its Cirq circuit."""
+    generator = np.random.default_rng(0)
+    for part in DESIGN.parts:
+        home = exported / "providers" / part.provider
+        features = {f"x{qubit}": float(generator.uniform(0, np.pi)) for qubit in part.qubits}
+        line = [cirq.LineQubit(qubit) for qubit in part.qubits]
+        text = (home / f"part-{part.index}.qasm").read_text(encoding="utf-8")
+        assert_same_state(text, cirq.read_json(home / f"part-{part.index}.json"), line, features)
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["rx", "ry", "rz"]), st.permutations(range(3)), st.one_of(st.floats(-10, 10), st.just("x12"))),
+        st.tuples(st.sampled_from(["h", "cx", "cz"]), st.permutations(range(3)), st.none()),
+        st.tuples(st.just("rzz"), st.permutations(range(3)), st.floats(-10, 10)),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(OPERATIONS)
+@settings(deadline=None, max_examples=60)
+def test_every_gate_means_the_same_in_openqasm(operations: list[tuple[str, list[int], float | str | None]]) -> None:
+    """Random circuits over all gates, with number and input angles, on qubits with gaps between them."""
+    line = cirq.LineQubit(3), cirq.LineQubit(7), cirq.LineQubit(12)
+    plain = {"h": cirq.H, "cx": cirq.CX, "cz": cirq.CZ}
+    rotations = {"rx": cirq.rx, "ry": cirq.ry, "rz": cirq.rz}
+    circuit = cirq.Circuit()
+    for name, order, angle in operations:
+        a, b = line[order[0]], line[order[1]]
+        if name in rotations:
+            circuit.append(rotations[name](sympy.Symbol(angle) if isinstance(angle, str) else angle).on(a))
+        elif name == "rzz":
+            circuit.append(cirq.ZZPowGate(exponent=float(angle or 0) / np.pi, global_shift=-0.5).on(a, b))
+        else:
+            circuit.append(plain[name].on(*((a,) if name == "h" else (a, b))))
+    assert_same_state(to_openqasm3(circuit, list(line)), circuit, list(line), {"x12": 0.77})
+
+
+def test_gates_outside_the_registry_are_refused() -> None:
+    """Rather than written as something else."""
+    with pytest.raises(QumosError, match="cannot be written as OpenQASM 3"):
+        to_openqasm3(cirq.Circuit(cirq.SWAP(*cirq.LineQubit.range(2))), cirq.LineQubit.range(2))
+    with pytest.raises(QumosError, match="cannot be written as OpenQASM 3"):
+        to_openqasm3(cirq.Circuit(cirq.T(cirq.LineQubit(0))), [cirq.LineQubit(0)])
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            (target / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            (target / path.relative_to(folder)).write_bytes(path.read_bytes())
+    return target
+
+
+def test_a_bundle_that_was_tampered_with_is_refused(exported: Path, tmp_path: Path) -> None:
+    """Each file is covered by its checksum; a missing one is named."""
+    names = [str(path.relative_to(exported)) for path in exported.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    folder = copy_of(exported, tmp_path / "copy")
+    for name in names:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content + b" ")
+        with pytest.raises(QumosError, match=re.escape(f"{name} fails its checksum")):
+            read_bundle(folder)
+        (folder / name).unlink()
+        with pytest.raises(QumosError, match=re.escape(f"{name} is missing")):
+            read_bundle(folder)
+        (folder / name).write_bytes(content)
+    read_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        (None, "no readable manifest.json"),
+        ("{", "no readable manifest.json"),
+        ("[]", "schema_version"),
+        ('{"schema_version": 2, "files": {}}', "schema_version is not 1"),
+        ('{"schema_version": 1}', "manifest.json"),
+        ('{"schema_version": 1, "files": []}', "manifest.json"),
+        ('{"schema_version": 1, "files": {}}', "manifest.json|missing"),
+    ],
+)
+def test_what_is_no_bundle_is_refused(manifest: str | None, words: str, tmp_path: Path) -> None:
+    """One line that names the folder."""
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest, encoding="utf-8")
+    with pytest.raises(QumosError, match=words) as caught:
+        read_bundle(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_existing_folders_are_refused_before_any_work(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier bundle needs --force, other content is never touched, and nobody waits for a training to be told so."""
+    folder = copy_of(exported, tmp_path / "bundle")
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "wedding.jpg").write_bytes(b"")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("trained before the folder was checked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DistributedQNN, "train_many", fail)
+        with pytest.raises(QumosError, match="--force"):
+            export_bundle(DESIGN, tiny(), folder)
+        with pytest.raises(QumosError, match="other content"):
+            export_bundle(DESIGN, tiny(), foreign, force=True)
+    assert [path.name for path in foreign.iterdir()] == ["wedding.jpg"]
+    assert read_bundle(folder).manifest["seed"] == 3
+    export_bundle(DESIGN, tiny(), folder, seed=4, force=True)
+    assert read_bundle(folder).manifest["seed"] == 4
+
+
+def test_a_failure_half_way_leaves_nothing(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder, no temporary one; with --force the earlier bundle is still there."""
+    calls = []
+
+    def fail(circuit: cirq.Circuit, qubits: list[cirq.LineQubit]) -> str:
+        calls.append(circuit)
+        if len(calls) == 2:
+            raise EvaluationFailure("half way")
+        return to_openqasm3(circuit, qubits)
+
+    monkeypatch.setattr(bundle_module, "to_openqasm3", fail)
+    with pytest.raises(EvaluationFailure, match="half way"):
+        export_bundle(DESIGN, tiny(), tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+    folder = copy_of(exported, tmp_path / "earlier")
+    calls.clear()
+    with pytest.raises(EvaluationFailure, match="half way"):
+        export_bundle(DESIGN, tiny(), folder, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["earlier"]
+    assert read_bundle(folder).manifest["seed"] == 3
+
+
+def test_designs_that_cannot_be_bundled_are_refused(tmp_path: Path) -> None:
+    """Broken limits and gate cuts; nothing is written."""
+    cut = Design(DESIGN.partition, DESIGN.assignment, (*DESIGN.gates, Gate("rzz", (0, 1))))
+    central = ry_cz_ry((0, 0, 0, 0, 0), ("aurora",), 1)
+    for design, words in ((cut, "gate cuts"), (central, "part 0 has 5 qubits")):
+        with pytest.raises(QumosError, match=words):
+            export_bundle(design, tiny(), tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []

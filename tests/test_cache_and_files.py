@@ -1,0 +1,180 @@
+"""The evaluation cache, and files and folders that nobody sees half of."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qumos_env.cache import EvaluationCache
+from qumos_env.errors import QumosError, one_line, unknown
+from qumos_env.files import new_folder, write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_memory_cache_is_private_to_its_object() -> None:
+    """Without a path nothing is shared and nothing is written."""
+    cache, other = EvaluationCache(), EvaluationCache()
+    assert cache.get("key") is None
+    cache.put("key", "value")
+    assert cache.get("key") == "value"
+    assert other.get("key") is None
+
+
+def test_file_cache_is_shared_and_keeps(tmp_path: Path) -> None:
+    """Another object on the same file sees what was put; folders are made."""
+    path = tmp_path / "deep" / "cache.sqlite"
+    EvaluationCache(path).put("key", "välue")
+    assert EvaluationCache(str(path)).get("key") == "välue"
+    assert EvaluationCache(path).get("other") is None
+
+
+WRITE = """
+import sys
+from qumos_env.cache import EvaluationCache
+cache = EvaluationCache(sys.argv[1])
+for number in range(12):
+    cache.put(f"{sys.argv[2]}-{number}", f"value {number}")
+    cache.put(f"common-{number}", f"value {number}")
+"""
+
+
+def test_processes_write_the_same_file_at_once(tmp_path: Path) -> None:
+    """Workers of a search share one file."""
+    path = tmp_path / "cache.sqlite"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITE, str(path), name], cwd=ROOT) for name in ("a", "b")]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    cache = EvaluationCache(path)
+    for name in ("a", "b", "common"):
+        assert [cache.get(f"{name}-{number}") for number in range(12)] == [f"value {number}" for number in range(12)]
+
+
+def test_a_relative_path_survives_a_change_of_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's working directory changes."""
+    monkeypatch.chdir(tmp_path)
+    cache = EvaluationCache("cache.sqlite")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    cache.put("key", "value")
+    assert EvaluationCache(tmp_path / "cache.sqlite").get("key") == "value"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_cache_pickles(tmp_path: Path) -> None:
+    """It travels with its evaluator to workers."""
+    cache = EvaluationCache(tmp_path / "cache.sqlite")
+    cache.put("key", "value")
+    assert pickle.loads(pickle.dumps(cache)).get("key") == "value"
+
+
+def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
+    """Not SQLite, a folder, a path under a file: one line, and the file is left alone."""
+    text = tmp_path / "notes.txt"
+    text.write_text("important " * 100, encoding="utf-8")
+    for path in (text, tmp_path, text / "cache.sqlite"):
+        with pytest.raises(QumosError, match="cannot be used") as caught:
+            EvaluationCache(path)
+        assert str(path) in str(caught.value)
+    assert text.read_text(encoding="utf-8") == "important " * 100
+
+
+def test_write_text_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the replacing fails the old content is still there and nothing else is left."""
+    path = tmp_path / "new" / "file.txt"
+    write_text(path, "old ü")
+    assert path.read_text(encoding="utf-8") == "old ü"
+
+    def fail(source: object, target: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_text(path, "new")
+    monkeypatch.undo()
+    assert path.read_text(encoding="utf-8") == "old ü"
+    assert [item.name for item in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    """Not the private mode of a temporary file."""
+    before = os.umask(0o022)
+    try:
+        write_text(tmp_path / "file.txt", "text")
+        with new_folder(tmp_path / "folder", marker="m") as folder:
+            write_text(folder / "m", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file.txt").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_new_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
+    """It is only there once the block has ended well."""
+    target = tmp_path / "out" / "folder"
+    with pytest.raises(RuntimeError, match="half way"), new_folder(target, marker="m") as folder:
+        write_text(folder / "m", "")
+        raise RuntimeError("half way")
+    assert not target.exists()
+    assert list(target.parent.iterdir()) == []
+    with new_folder(target, marker="m") as folder:
+        write_text(folder / "m", "1")
+        write_text(folder / "deep" / "file", "2")
+        assert not target.exists()
+    assert {str(path.relative_to(target)) for path in target.rglob("*")} == {"m", "deep", "deep/file"}
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
+    """People make the folder first."""
+    target = tmp_path / "folder"
+    target.mkdir()
+    with new_folder(target, marker="m") as folder:
+        write_text(folder / "m", "")
+    assert (target / "m").is_file()
+
+
+def test_force_replaces_only_folders_of_the_same_kind(tmp_path: Path) -> None:
+    """Anything else is never touched, with or without it."""
+    target = tmp_path / "folder"
+    with new_folder(target, marker="m") as folder:
+        write_text(folder / "m", "first")
+        write_text(folder / "old", "")
+    with pytest.raises(QumosError, match="--force"), new_folder(target, marker="m"):
+        raise AssertionError("entered")
+    with new_folder(target, marker="m", force=True) as folder:
+        write_text(folder / "m", "second")
+        assert (target / "m").read_text(encoding="utf-8") == "first"
+    assert sorted(path.name for path in target.iterdir()) == ["m"]
+    assert (target / "m").read_text(encoding="utf-8") == "second"
+    with pytest.raises(RuntimeError), new_folder(target, marker="m", force=True):
+        raise RuntimeError("half way")
+    assert (target / "m").read_text(encoding="utf-8") == "second"
+
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    write_text(foreign / "wedding.jpg", "")
+    for force in (False, True):
+        with pytest.raises(QumosError, match="other content"), new_folder(foreign, marker="m", force=force):
+            raise AssertionError("entered")
+    assert [path.name for path in foreign.iterdir()] == ["wedding.jpg"]
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    """As the folder, and above it."""
+    path = tmp_path / "file"
+    path.write_text("text", encoding="utf-8")
+    for target, words in [(path, "not a folder"), (path / "folder", "cannot be written")]:
+        with pytest.raises(QumosError, match=words), new_folder(target, marker="m", force=True):
+            raise AssertionError("entered")
+    assert path.read_text(encoding="utf-8") == "text"
+
+
+def test_nearest_names() -> None:
+    """Errors offer what was probably meant, or everything."""
+    assert str(unknown("gate", "ryy", ["ry", "rx", "cz"])).startswith("unknown gate 'ryy'; did you mean ry")
+    assert str(unknown("gate", "foo", ["ry", "rx"])) == "unknown gate 'foo'; choose from rx, ry"
+    assert str(unknown("gate", "foo", [])) == "unknown gate 'foo'; choose from nothing"
+    assert one_line("a\n  b\tc ") == "a b c"

@@ -1,0 +1,1 @@
+"""Training, comparing and reporting: ``python -m training train | compare | resume | report``."""

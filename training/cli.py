@@ -1,0 +1,181 @@
+"""The command line of ``python -m training``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agents.settings import parse_overrides
+from qumos_env.cli import run as run_app
+from qumos_env.errors import QumosError
+
+from .display import Display
+from .rundir import REPORT, RunDirectory, finite
+
+app = typer.Typer(name="training", help="Search for designs with agents, and compare agents.", no_args_is_help=True, add_completion=False)
+
+ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a built-in scenario or path of a TOML file.")]
+BudgetOption = Annotated[int, typer.Option(help="Distinct designs to evaluate.", min=1)]
+TimeOption = Annotated[float | None, typer.Option(help="Seconds of search; the scoring that follows comes on top.", min=0.1)]
+WorkersOption = Annotated[int, typer.Option(help="Processes that evaluate designs; 0 uses this one.", min=0)]
+SetOption = Annotated[list[str], typer.Option("--set", help="Override a setting of the agent, as key=value.")]
+ContendersOption = Annotated[int, typer.Option(help="Best designs of the search that are scored again before one is chosen.", min=1)]
+TestSeedsOption = Annotated[int, typer.Option(help="Fresh seeds of every test score.", min=2)]
+ForceOption = Annotated[bool, typer.Option("--force", help="Reuse a folder that holds an earlier run.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+DEFAULT_WORKERS = min(os.cpu_count() or 1, 8)
+
+
+@app.command()
+def train(
+    scenario: ScenarioOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run directory; new or empty.")],
+    agent: Annotated[str, typer.Option("--agent", "-a", help="random, evolution, ppo or reinforce.")] = "reinforce",
+    budget: BudgetOption = 1000,
+    time_limit: TimeOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the agent; evaluations use the scenario's.", min=0)] = 0,
+    workers: WorkersOption = DEFAULT_WORKERS,
+    warm_start: Annotated[
+        bool | None,
+        typer.Option("--warm-start/--no-warm-start", help="Evaluate the hand-made designs first; default: as the agent is tuned."),
+    ] = None,
+    random_budget: Annotated[
+        int | None,
+        typer.Option(help="Designs of the random search for comparison; default a tenth of the search, 0 for none.", min=0),
+    ] = None,
+    contenders: ContendersOption = 16,
+    test_seeds: TestSeedsOption = 5,
+    overrides: SetOption = [],  # noqa: B006 (typer copies it)
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search for the best design, and score it against hand-made designs and random search on the test split.
+
+    Ctrl-C and the time limit keep what was found.
+    """
+    from .workflow import make_plan
+
+    plan = make_plan(
+        scenario=scenario,
+        agent=agent,
+        budget=budget,
+        seed=seed,
+        workers=workers,
+        time_limit=time_limit,
+        warm_start=warm_start,
+        random_budget=random_budget,
+        contenders=contenders,
+        test_seeds=test_seeds,
+        overrides=parse_overrides(overrides),
+    )
+    _finish(RunDirectory.create(out, plan, force=force), Display(), as_json)
+
+
+@app.command()
+def resume(
+    directory: Annotated[Path, typer.Argument(help="Run directory.")],
+    budget: Annotated[int | None, typer.Option(help="New, larger budget.", min=1)] = None,
+    time_limit: TimeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Continue an interrupted run, or a finished one with a larger budget; nothing is evaluated twice."""
+    from .workflow import with_budget
+
+    run = RunDirectory.open(directory)
+    if run.state == "done" and budget is None and run.results()["stopped"] != "stopped":
+        raise QumosError(f"{directory}: the run is finished; give it a larger --budget to go on")
+    run.plan = with_budget(run.plan, budget, time_limit)
+    _finish(run, Display(), as_json)
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
+    """Write report.html of a scored run."""
+    from .report import write_report
+
+    run = RunDirectory.open(directory)
+    write_report(run)
+    typer.echo(f"wrote {run.path / REPORT}")
+
+
+@app.command()
+def compare(
+    scenario: ScenarioOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the comparison; new or empty.")],
+    agent: Annotated[list[str], typer.Option("--agent", "-a", help="Repeat for several; default all without Ray: random, evolution.")] = [  # noqa: B006
+        "random",
+        "evolution",
+    ],
+    seeds: Annotated[int, typer.Option(help="Runs per agent, with seeds 0, 1, ...", min=1)] = 3,
+    budget: BudgetOption = 300,
+    workers: WorkersOption = DEFAULT_WORKERS,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start/--no-warm-start", help="Whether the agents start from the hand-made designs; the same for all.")
+    ] = False,
+    contenders: ContendersOption = 16,
+    test_seeds: TestSeedsOption = 5,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare agents at equal budget over several seeds: interquartile mean of the test reward with bootstrap intervals."""
+    from . import compare as comparison
+    from .tables import comparison_table
+    from .workflow import make_plan
+
+    plans = [
+        make_plan(
+            scenario=scenario,
+            agent=name,
+            budget=budget,
+            seed=seed,
+            workers=workers,
+            time_limit=None,
+            warm_start=warm_start,
+            random_budget=0,
+            contenders=contenders,
+            test_seeds=test_seeds,
+            overrides={},
+        )
+        for name in dict.fromkeys(agent)
+        for seed in range(seeds)
+    ]
+    display = Display()
+    data = comparison.compare(plans, out.resolve(), display, force=force)
+    if as_json:
+        _print_json(data)
+        return
+    title = f"{data['scenario']}: test reward after {budget} designs, {seeds} runs each"
+    display.out.print(comparison_table(title, comparison.HEADINGS, comparison.comparison_rows(data)))
+    display.out.print(f"curves: {out / comparison.PLOT}")
+
+
+def _finish(run: RunDirectory, display: Display, as_json: bool) -> None:
+    """Runs, prints and reports ``run``."""
+    from .report import write_report
+    from .tables import result_notes, results_table
+    from .workflow import run_to_results
+
+    results = run_to_results(run, display, run.trials())
+    write_report(run)
+    if as_json:
+        _print_json(run.results())
+        return
+    display.out.print(results_table(results, run.plan.test_seeds))
+    for line in result_notes(results):
+        display.out.print(line)
+    display.out.print(f"best design: {run.path / 'best_design.json'}\nreport: {run.path / REPORT}", soft_wrap=True)
+
+
+def _print_json(data: Any) -> None:
+    json.dump(finite(data), sys.stdout, indent=2, sort_keys=True)
+    sys.stdout.write("\n")
+
+
+def main() -> None:
+    """Entry point of ``python -m training``; errors are one line on standard error and exit code 2."""
+    sys.exit(run_app(app))

@@ -1,0 +1,139 @@
+"""``report.html``: one self-contained page about a run."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from agents.protocol import Trial
+from qumos_env import Design
+from qumos_env.files import write_text
+from qumos_env.rendering import design_figure, design_text, figure_png
+
+from .rundir import REPORT, RUN, RunDirectory, read_json
+from .tables import HEADINGS
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #22303c; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #d5dce2 }
+td:first-child, th:first-child { text-align: left } tr.winner { font-weight: 600 } tr.reference { color: #8795a1 }
+img { max-width: 100% } pre { background: #f4f6f8; padding: .8rem; overflow-x: auto } h2 { margin-top: 2rem }
+"""
+
+
+def search_figure(trials: Sequence[Trial], title: str) -> Figure:
+    """Reward of every distinct design and the best so far, against the number of distinct designs."""
+    figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    rewards = distinct_rewards(trials)
+    best = best_so_far(rewards)
+    numbers = range(1, len(rewards) + 1)
+    axes.plot(numbers, rewards, ".", ms=3, color="#9fb3c8", label="designs")
+    axes.plot(numbers, best, color="#d1495b", label="best so far")
+    axes.set_xlabel("distinct designs evaluated")
+    axes.set_ylabel("search reward")
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False)
+    return figure
+
+
+def distinct_rewards(trials: Sequence[Trial]) -> list[float]:
+    """The rewards of the distinct designs, in the order in which they were found."""
+    return [trial.reward for trial in trials if trial.design_hash and not trial.repeated]
+
+
+def best_so_far(rewards: Sequence[float]) -> list[float]:
+    """Running maximum."""
+    best: list[float] = []
+    for reward in rewards:
+        best.append(max(reward, best[-1] if best else reward))
+    return best
+
+
+def write_report(run: RunDirectory) -> None:
+    """Writes ``report.html`` of a scored run.
+
+    Raises:
+        QumosError: the run has not been scored.
+    """
+    results = run.results()
+    plan = run.plan
+    trials = run.trials()
+    design = Design.from_dict(results["winner"]["design"])
+    curve = search_figure(trials, f"{plan.agent} on {plan.scenario.name}, seed {plan.seed}")
+    drawing = design_figure(design, f"design {design.hash[:12]}")
+    parts = [
+        f"<h1>{html.escape(plan.agent)} on {html.escape(plan.scenario.name)}</h1>",
+        f"<p>{html.escape(plan.scenario.title)}. {html.escape(plan.scenario.description)}</p>",
+        f"<p>{results['distinct']} distinct designs in {results['episodes']} episodes and {results['search_seconds']:.0f} s; "
+        f"best search reward {results['search_best']:.3f}. Started {html.escape(run.created)}.</p>",
+        "<h2>Test scores</h2>",
+        _table(results),
+        *(f"<p>{html.escape(line)}</p>" for line in _differences(results)),
+        f"<p>Mean over {plan.test_seeds} fresh evaluation seeds on rows that no search has seen, with 95 % intervals over these seeds. "
+        "Grey designs break the limits of the scenario and are references. "
+        "C* is what a thief reaches with its own rows and nothing stolen.</p>",
+        "<h2>Search</h2>",
+        _image(_png(curve)),
+        "<h2>Winning design</h2>",
+        _image(figure_png(drawing)),
+        f"<pre>{html.escape(design_text(design))}</pre>",
+        "<h2>Repeat it</h2>",
+        f"<pre>{html.escape(' '.join(run.command))}</pre>",
+        f"<pre>{html.escape(_facts(run))}</pre>",
+    ]
+    title = html.escape(f"{plan.agent} on {plan.scenario.name}")
+    head = f"<head><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style></head>"
+    page = f"<!doctype html><html lang='en'>{head}<body>{''.join(parts)}</body></html>\n"
+    write_text(run.path / REPORT, page)
+
+
+def _table(results: dict[str, Any]) -> str:
+    others = [*results["hand_made"], *([results["random"]] if results["random"] else [])]
+    rows = [("winner", results["winner"])]
+    rows += [("" if one["within_limits"] else "reference", one) for one in sorted(others, key=lambda one: -one["reward"])]
+    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in HEADINGS)
+    return f"<table><tr>{head}</tr>{''.join(_row(kind, one) for kind, one in rows)}</table>"
+
+
+def _row(kind: str, one: dict[str, Any]) -> str:
+    low, high = one["reward_interval"]
+    reward = f"{one['reward']:.3f}" + ("" if low is None else f" ± {(high - low) / 2:.3f}")
+    names = ("accuracy", "theft", "control", "theft_gain", "membership_auc", "cost")
+    figures = ["-" if one[name] is None else f"{one[name]:.0f}" if name == "cost" else f"{one[name]:.3f}" for name in names]
+    cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in (one["name"], reward, *figures))
+    return f"<tr class='{kind}'>{cells}</tr>"
+
+
+def _differences(results: dict[str, Any]) -> list[str]:
+    lines = []
+    for key, other in (("winner_minus_best_hand_made", results["best_hand_made"]), ("winner_minus_random", "random search")):
+        if key in results:
+            interval = results[key]
+            text = f"{interval['mean']:+.3f}" + ("" if interval["low"] is None else f" ({interval['low']:+.3f} to {interval['high']:+.3f})")
+            lines.append(f"Winner − {other}, paired over seeds: {text}")
+    return lines
+
+
+def _facts(run: RunDirectory) -> str:
+    plan = run.plan
+    facts = {name: getattr(plan, name) for name in ("budget", "time_limit", "seed", "workers", "warm_start", "test_seeds")}
+    facts |= {"settings": dict(plan.settings), "scenario_hash": plan.scenario.hash, "versions": read_json(run.path / RUN)["versions"]}
+    return json.dumps(facts, indent=2)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+def _image(png: bytes) -> str:
+    return f"<p><img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'></p>"

@@ -1,0 +1,277 @@
+"""One run from search to scored results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from agents import SearchSummary, SearchTask, Trial, load_agent
+from agents.baselines import Baseline, baselines, starting_points
+from agents.pool import EvaluationPool
+from agents.settings import parse_settings, tuned_settings
+from qumos_env import Design, Evaluator, load_scenario
+from qumos_env.errors import QumosError
+
+from .display import Display, Work, duration
+from .rundir import TRACE, RunDirectory, RunPlan, TraceWriter
+from .scoring import Entrant, Scored, best_admissible, contenders, interval_dict, paired_difference, race, race_length, score
+from .stopping import StopRequest
+
+MIN_RANDOM_BUDGET = 8
+RANDOM_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run found.
+
+    Attributes:
+        summary: the counts of the search.
+        search_best: highest search reward, on which the winner's luck still shows.
+        winner: the winner of the race, scored on the test split.
+        raced: the contenders of the race, scored on the search rows.
+        hand_made: the hand-made designs, scored on the test split.
+        random: the winner of the race among the random designs, scored on the test split.
+        seconds: duration of the search.
+    """
+
+    summary: SearchSummary
+    search_best: float
+    winner: Scored
+    raced: tuple[Scored, ...]
+    hand_made: tuple[Scored, ...]
+    random: Scored | None
+    seconds: float
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain JSON data."""
+        best = best_admissible(self.hand_made)
+        data: dict[str, object] = {
+            "distinct": self.summary.distinct,
+            "episodes": self.summary.episodes,
+            "stopped": self.summary.stopped,
+            "search_seconds": self.seconds,
+            "search_best": self.search_best,
+            "winner": self.winner.to_dict(),
+            "race": [one.to_dict() for one in self.raced],
+            "hand_made": [one.to_dict() for one in self.hand_made],
+            "random": self.random.to_dict() if self.random is not None else None,
+            "best_hand_made": best.name if best is not None else None,
+        }
+        if best is not None:
+            data["winner_minus_best_hand_made"] = dict(interval_dict(paired_difference(self.winner, best)))
+        if self.random is not None:
+            data["winner_minus_random"] = dict(interval_dict(paired_difference(self.winner, self.random)))
+        return data
+
+
+def make_plan(
+    *,
+    scenario: str,
+    agent: str,
+    budget: int,
+    seed: int,
+    workers: int,
+    time_limit: float | None,
+    warm_start: bool | None,
+    random_budget: int | None,
+    contenders: int,
+    test_seeds: int,
+    overrides: Mapping[str, object],
+) -> RunPlan:
+    """A checked plan; ``None`` takes the default.
+
+    Raises:
+        QumosError: unknown scenario, agent or setting, data that cannot be read, or numbers that make no sense.
+    """
+    loaded = load_scenario(scenario)
+    kind = load_agent(agent).settings
+    checked: Any = parse_settings(kind, tuned_settings(agent, loaded.name, overrides), f"the settings of {agent}")
+    warm = bool(checked.warm_start) if warm_start is None else warm_start
+    SearchTask(loaded, budget, seed, workers)
+    # Loads the data: a missing file is better found now than in every evaluation.
+    _ = Evaluator(loaded).workload
+    return RunPlan(
+        scenario=loaded,
+        agent=agent,
+        settings=asdict(checked) | {"warm_start": warm},
+        budget=budget,
+        seed=seed,
+        workers=workers,
+        time_limit=time_limit,
+        warm_start=warm,
+        # A random search beside random search would compare it with itself.
+        random_budget=(0 if agent == "random" else -1) if random_budget is None else random_budget,
+        contenders=contenders,
+        test_seeds=test_seeds,
+    )
+
+
+def run_to_results(run: RunDirectory, display: Display, history: Sequence[Trial] = (), *, with_references: bool = True) -> Results:
+    """Searches (going on from ``history``), selects and scores; writes everything into the run directory.
+
+    Args:
+        run: the run.
+        display: shows progress.
+        history: trials of an earlier session.
+        with_references: also score the hand-made designs and a random search.
+
+    Raises:
+        QumosError: nothing could be evaluated.
+        KeyboardInterrupt: interrupted while scoring; what the search found is on disk.
+    """
+    run.save("searching")
+    summary, trials, interrupted = search(run, display, history)
+    if not any(trial.design_hash and not trial.failure for trial in trials):
+        run.save("interrupted")
+        failures = sorted({trial.failure for trial in trials if trial.failure})
+        reasons = f"; failures: {', '.join(failures[:3])}" if failures else ""
+        raise QumosError("the search ended before any design was evaluated" + reasons)
+    run.save("scoring")
+    if interrupted:
+        display.note("scoring the best designs found so far; press Ctrl-C to leave without")
+    references = baselines(run.plan.scenario) if with_references else ()
+    results = select_and_score(run, display, summary, trials, references, with_random=with_references and not interrupted)
+    run.write_best(results.winner.design)
+    run.write_results(results.to_dict())
+    run.save("interrupted" if interrupted and summary.stopped == "stopped" else "done")
+    return results
+
+
+def search(run: RunDirectory, display: Display, history: Sequence[Trial]) -> tuple[SearchSummary, list[Trial], bool]:
+    """Runs the agent of ``run``; returns its counts, all trials, and whether the user interrupted it."""
+    plan = run.plan
+    task = SearchTask(
+        scenario=plan.scenario,
+        budget=plan.budget,
+        seed=plan.seed,
+        workers=plan.workers,
+        cache=run.cache,
+        settings=plan.settings,
+        starts=starting_points(plan.scenario) if plan.warm_start else (),
+        history=tuple(history),
+        checkpoint=run.checkpoint,
+    )
+    trials = list(history)
+    with (
+        TraceWriter(run.path / TRACE, trials) as trace,
+        display.work(f"{plan.agent} on {plan.scenario.name}", plan.budget) as work,
+        StopRequest(plan.time_limit, lambda: work.stage("stopping after the designs under way (Ctrl-C again to abort)")) as stop,
+    ):
+        progress = _SearchProgress(work, plan.budget, stop, trials)
+
+        def on_trial(trial: Trial) -> None:
+            trace.write(trial)
+            trials.append(trial)
+            if progress.add(trial):
+                run.write_best(Design.from_dict(trial.design))
+
+        try:
+            summary = load_agent(plan.agent).search(task, on_trial=on_trial, should_stop=stop, on_stage=work.stage)
+        except KeyboardInterrupt:
+            run.save("interrupted")
+            raise
+        return summary, trials, stop.requested
+
+
+class _SearchProgress:
+    """Counts trials for the display."""
+
+    def __init__(self, work: Work, budget: int, stop: StopRequest, earlier: Sequence[Trial]) -> None:
+        self._work = work
+        self._budget = budget
+        self._stop = stop
+        self._known = {trial.design_hash for trial in earlier if trial.design_hash}
+        self._best = max((trial.reward for trial in earlier), default=float("-inf"))
+        self._first = earlier[-1].seconds if earlier else None
+        self._fresh = 0
+
+    def add(self, trial: Trial) -> bool:
+        """Shows ``trial``; returns whether it is the best so far."""
+        if self._first is None:
+            self._first = trial.seconds
+        if trial.design_hash and trial.design_hash not in self._known:
+            self._known.add(trial.design_hash)
+            self._fresh += 1
+        better = bool(trial.design_hash) and not trial.failure and trial.reward > self._best
+        self._best = max(self._best, trial.reward)
+        elapsed = trial.seconds - self._first
+        rate = self._fresh / elapsed if elapsed > 0 else 0.0
+        left = (self._budget - len(self._known)) / rate if rate else float("inf")
+        left = min(left, self._stop.seconds_left)
+        info = f"best {self._best:.3f}  {rate:.1f} designs/s"
+        self._work.at(len(self._known), info + (f"  {duration(left)} left" if left < float("inf") else ""))
+        return better
+
+
+def select_and_score(
+    run: RunDirectory,
+    display: Display,
+    summary: SearchSummary,
+    trials: Sequence[Trial],
+    references: Sequence[Baseline],
+    *,
+    with_random: bool,
+) -> Results:
+    """Races the best designs of the search and of a random search, and scores the winners and ``references`` on the test split."""
+    plan = run.plan
+    with EvaluationPool(plan.scenario, plan.workers, run.cache) as pool:
+        chosen = contenders(trials, plan.contenders)
+        raced = _race(pool, display, f"choosing among the best {len(chosen)}", chosen)
+        winner = raced[0].design
+        random_winner = _random_winner(plan, summary, pool, display) if with_random else None
+        hand_made = [Entrant(baseline.name, baseline.design, baseline.limits) for baseline in references]
+        same = next((entrant.name for entrant in hand_made if entrant.design == winner), None)
+        entrants = [Entrant(f"winner of {plan.agent}" + (f" = {same}" if same else ""), winner), *hand_made]
+        if random_winner is not None:
+            entrants.append(Entrant("random search", random_winner))
+        with display.work("scoring on the test split", len(entrants) * plan.test_seeds) as work:
+            scored = score(pool, entrants, plan.test_seeds, work.at)
+    return Results(
+        summary=summary,
+        search_best=max(trial.reward for trial in trials),
+        winner=scored[0],
+        raced=tuple(raced),
+        hand_made=tuple(scored[1 : 1 + len(hand_made)]),
+        random=scored[-1] if random_winner is not None else None,
+        seconds=trials[-1].seconds,
+    )
+
+
+def _race(pool: EvaluationPool, display: Display, title: str, designs: Sequence[Design]) -> list[Scored]:
+    with display.work(title, race_length(len(designs))) as work:
+        return race(pool, designs, work.at)
+
+
+def _random_winner(plan: RunPlan, summary: SearchSummary, pool: EvaluationPool, display: Display) -> Design | None:
+    """The best of a random search, chosen as the winner was."""
+    budget = plan.random_budget
+    if budget < 0:
+        budget = max(MIN_RANDOM_BUDGET, round(RANDOM_SHARE * summary.distinct))
+    if budget == 0:
+        return None
+    task = SearchTask(
+        plan.scenario, budget, plan.seed, plan.workers, pool.cache, tuned_settings("random", plan.scenario.name, {"warm_start": False})
+    )
+    trials: list[Trial] = []
+    with display.work("random search for comparison", budget) as work:
+
+        def on_trial(trial: Trial) -> None:
+            trials.append(trial)
+            work.at(len(trials))
+
+        load_agent("random").search(task, on_trial=on_trial, should_stop=lambda: False, on_stage=lambda _: None)
+    chosen = contenders(trials, plan.contenders)
+    return _race(pool, display, "choosing among the random designs", chosen)[0].design if chosen else None
+
+
+def with_budget(plan: RunPlan, budget: int | None, time_limit: float | None) -> RunPlan:
+    """``plan`` with a larger budget or another time limit, for a run that goes on.
+
+    Raises:
+        QumosError: the budget would shrink.
+    """
+    if budget is not None and budget < plan.budget:
+        raise QumosError(f"budget is {budget}, below the {plan.budget} of the run; it can only grow")
+    return replace(plan, budget=budget or plan.budget, time_limit=time_limit)
