@@ -47,6 +47,8 @@ class Settings:
         imitation: weight of the likelihood of the queue.
         queue: best distinct designs kept for imitation.
         imitation_updates: further updates on the queue alone after every batch.
+        novelty: share of new designs in a batch below which the policy counts as collapsed: imitation then pauses and the
+            entropy bonus grows until there are new designs again.
         warm_start: evaluate the hand-made designs first; they enter the queue.
         warm_updates: updates on the hand-made designs before the search.
         hidden: width of the recurrent cell.
@@ -60,7 +62,8 @@ class Settings:
     entropy: float = 0.02
     imitation: float = 0.5
     queue: int = 15
-    imitation_updates: int = 0
+    imitation_updates: int = 2
+    novelty: float = 0.5
     warm_start: bool = True
     warm_updates: int = 0
     hidden: int = 128
@@ -125,7 +128,7 @@ class BestQueue:
 class ReinforceConfig(AlgorithmConfig):
     """Configuration of ``Reinforce``: ``training`` also takes the fields of ``Settings`` in ``OWN``."""
 
-    OWN = ("batch", "quantile", "baseline_decay", "entropy", "imitation", "queue", "imitation_updates")
+    OWN = ("batch", "quantile", "baseline_decay", "entropy", "imitation", "queue", "imitation_updates", "novelty")
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or Reinforce)
@@ -194,7 +197,9 @@ class Reinforce(DesignSearch):
         """Builds the algorithm; called by RLlib."""
         super().setup(config)
         self.queue = BestQueue(self.config.design_queue)
+        self.seen: set[tuple[int, ...]] = set()
         self._baseline: float | None = None
+        self._entropy_scale = 1.0
 
     @classmethod
     def get_default_config(cls) -> ReinforceConfig:
@@ -207,16 +212,29 @@ class Reinforce(DesignSearch):
         if not played:
             return
         rewards = [one.outcome.reward for one in played]
+        collapsed = self._is_collapsed(played)
         mean = float(np.mean(rewards))
         baseline = mean if self._baseline is None else self._baseline
         weights = policy_weights(rewards, self.config.design_quantile, baseline)
         self._baseline = self.config.design_baseline_decay * baseline + (1 - self.config.design_baseline_decay) * mean
         steps = sum(len(one.episode) for one in played)
-        batch = [_weighted(one.episode, weight / len(one.episode), 1 / steps) for one, weight in zip(played, weights, strict=True)]
-        self.update(batch + self._imitated())
-        for _ in range(self.config.design_imitation_updates):
-            self.update(self._imitated())
+        entropy = self._entropy_scale / steps
+        batch = [_weighted(one.episode, weight / len(one.episode), entropy) for one, weight in zip(played, weights, strict=True)]
+        if collapsed:
+            self.update(batch)
+        else:
+            self.update(batch + self._imitated())
+            for _ in range(self.config.design_imitation_updates):
+                self.update(self._imitated())
         self.sync()
+
+    def _is_collapsed(self, played: Sequence[Played]) -> bool:
+        """Whether too few designs of the batch are new; adapts the entropy bonus."""
+        fresh = {one.actions for one in played} - self.seen
+        self.seen |= fresh
+        collapsed = len(fresh) < self.config.design_novelty * len(played)
+        self._entropy_scale = min(self._entropy_scale * 1.5, 100.0) if collapsed else max(self._entropy_scale / 1.2, 1.0)
+        return collapsed
 
     def imitate(self, updates: int) -> None:
         """Fits the policy to the queue before anything is sampled."""
@@ -277,7 +295,7 @@ def search(
         try:
             restored = restore(algorithm, task.checkpoint if task.history else None)
             env = DesignEnv(scenario=task.scenario, cache=task.cache)
-            _fill_queue(algorithm.queue, task, ledger, env, on_stage)
+            _fill_queue(algorithm, task, ledger, env, on_stage)
             if not restored and settings.warm_updates and len(algorithm.queue):
                 on_stage("imitating the hand-made designs")
                 algorithm.imitate(settings.warm_updates)
@@ -293,13 +311,14 @@ def search(
     return ledger.summary()
 
 
-def _fill_queue(queue: BestQueue, task: SearchTask, ledger: Ledger, env: DesignEnv, on_stage: Callable[[str], None]) -> None:
+def _fill_queue(algorithm: Reinforce, task: SearchTask, ledger: Ledger, env: DesignEnv, on_stage: Callable[[str], None]) -> None:
     if task.starts:
         on_stage("evaluating the hand-made designs")
         for design_hash, played in warm_start(task, ledger, env).items():
-            queue.add(design_hash, played)
+            algorithm.queue.add(design_hash, played)
     if task.history:
+        algorithm.seen |= {trial.actions for trial in task.history}
         on_stage("replaying the best designs")
         distinct = {trial.design_hash: trial for trial in task.history if trial.design_hash and not trial.failure}
-        for trial in sorted(distinct.values(), key=lambda trial: -trial.reward)[: queue.size]:
-            queue.add(trial.design_hash, replay(env, trial.actions))
+        for trial in sorted(distinct.values(), key=lambda trial: -trial.reward)[: algorithm.queue.size]:
+            algorithm.queue.add(trial.design_hash, replay(env, trial.actions))

@@ -187,7 +187,7 @@ class DesignState:
 
     def apply(self, action: int) -> bool:
         """Takes ``action``; a masked one changes nothing. Returns whether it was valid."""
-        if not 0 <= action < len(self.table) or not self._mask[action]:
+        if self.done or not 0 <= action < len(self.table) or not self._mask[action]:
             return False
         chosen = self.table.actions[action]
         if chosen.kind == "part":
@@ -240,6 +240,10 @@ class DesignState:
     def _compute_mask(self) -> np.ndarray:
         mask = np.zeros(len(self.table), np.int8)
         phase = self.phase
+        if phase == "done" or self.shots is not None:
+            # Shots are chosen last. The finished state keeps a valid action too: agents that mask with -inf would get NaN.
+            mask[self.table.finish] = 1
+            return mask
         if phase == "cut":
             for part in range(min(self.n_parts + 1, self.scenario.design.max_parts)):
                 mask[part] = self._fits([*self.partition, part])
@@ -257,7 +261,7 @@ class DesignState:
                 reach &= ~self._is_cut
             mask[:] = reach
             shots = slice(self.table.finish - len(self.scenario.design.shots), self.table.finish)
-            mask[shots] = self.shots is None
+            mask[shots] = self.trainable
             mask[self.table.finish] = self.trainable
         return mask
 
@@ -296,7 +300,12 @@ class DesignState:
             if action.kind == "gate":
                 homes = {self.partition[qubit] for qubit in action.targets}
                 spans = len(homes) > 1
-                if (not spans and action.gate in runs[homes.pop()]) or (spans and action.gate == "rzz" and all(measures[h] for h in homes)):
+                if spans:
+                    valid = action.gate == "rzz" and all(measures[home] for home in homes)
+                else:
+                    # Where blocks are the vocabulary, single gates are there for the cuts only.
+                    valid = action.gate in runs[homes.pop()] and self.scenario.design.vocabulary != "blocks"
+                if valid:
                     placed = (Gate(action.gate, action.targets),)
             elif action.is_block and action.targets[0] < len(parts) and action.gate in runs[action.targets[0]]:
                 placed = block_gates(action, parts[action.targets[0]])

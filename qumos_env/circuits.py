@@ -94,7 +94,13 @@ def joint_blocks(design: Design, axis: str) -> tuple[Block, ...]:
 
 def bind(circuit: cirq.Circuit, weights: Mapping[str, float]) -> cirq.Circuit:
     """``circuit`` with trained angles filled in; input symbols stay."""
-    return cirq.resolve_parameters(circuit, {name: float(value) for name, value in weights.items()})
+    values = {name: float(value) for name, value in weights.items()}
+
+    def resolve(operation: cirq.Operation, _: int) -> cirq.Operation:
+        # Resolving a gate of another symbol would leave it as 1/pi·pi·x.
+        return cirq.resolve_parameters(operation, values) if cirq.parameter_names(operation) & values.keys() else operation
+
+    return cirq.map_operations(circuit, resolve)
 
 
 def initial_angles(design: Design, key: Sequence[int]) -> np.ndarray:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -207,6 +206,10 @@ def _two_digits(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
+# Newer typer ships its own copy of click: its errors are not those of the installed click.
+_CommandError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
 def run(command: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Runs a typer app; errors that a user can act on become one line on stderr and exit code 2."""
     try:
@@ -214,10 +217,15 @@ def run(command: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     except (QumosError, EvaluationFailure) as error:
         typer.echo(f"error: {one_line(error)}", err=True)
         return 2
-    except click.ClickException as error:
-        typer.echo(f"error: {one_line(error.format_message())}", err=True)
+    except _CommandError as error:
+        message = one_line(error.format_message())  # type: ignore[attr-defined]
+        if message:  # empty where the help was printed in place of a command
+            typer.echo(f"error: {message}", err=True)
         return 2
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except OSError as error:
+        typer.echo(f"error: {error.filename or 'file'}: {error.strerror or one_line(error)}", err=True)
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("interrupted", err=True)
         return 130
     return outcome if isinstance(outcome, int) else 0

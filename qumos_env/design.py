@@ -232,7 +232,7 @@ class Design:
         """The design in the JSON ``text``; errors as in ``from_dict``."""
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise QumosError(f"design: not JSON ({error})") from error
         return cls.from_dict(data)
 

@@ -181,7 +181,8 @@ class Evaluator:
 
         everything = np.ones(len(results), bool)
         rewards = parts(everything)
-        leave_one_out = [sum(parts(everything & (np.arange(len(results)) != k)).values()) for k in range(len(results))]
+        left_out = range(len(results)) if len(results) > 1 else ()
+        leave_one_out = [sum(parts(everything & (np.arange(len(results)) != k)).values()) for k in left_out]
         advantage = accuracy - control.accuracies
         return Evaluation(
             design_hash=design.hash,
@@ -221,10 +222,11 @@ class Evaluator:
             return np.stack([getattr(draw, name) for draw in draws])
 
         trained = model.train_many(together("train"), together("train_labels"), [draw.key for draw in draws])
-        scored = model.probabilities(trained, together("score"))
-        members = model.probabilities(trained, together("train"))
-        others = model.probabilities(trained, together("nonmembers"))
-        answers = model.probabilities(trained, together("queries"))
+        # Everyone meets the service as it runs, with the design's shots; training and the thief's own runs are exact.
+        scored, members, others, answers = (
+            model.answers(trained, together(name), [(*draw.key, use) for draw in draws])
+            for use, name in enumerate(("score", "train", "nonmembers", "queries"))
+        )
         rows = ThiefRows.stack([draw.thief for draw in draws])
         targets = ThiefRows.stack([draw.targets for draw in draws])
         labels = together("thief_labels")
@@ -247,10 +249,10 @@ class Evaluator:
 
 
 def design_cost(design: Design, scenario: Scenario) -> float:
-    """Qubits acted on by every gate, times the provider's price; a gate across parts is charged on both and 9-fold per cut."""
+    """Qubits acted on by every gate, times the provider's price, 9-fold per gate cut; a scenario with shots charges per 1,000."""
     price = [scenario.provider(name).price for name in design.assignment]
     local = sum(price[design.partition[qubit]] for gate in design.gates for qubit in gate.qubits)
-    return float(local * GATE_CUT_OVERHEAD ** len(design.cut_gates))
+    return float(local * GATE_CUT_OVERHEAD ** len(design.cut_gates) * (1.0 if design.shots is None else design.shots / 1000))
 
 
 def _standard_error(values: np.ndarray) -> float:
@@ -258,7 +260,7 @@ def _standard_error(values: np.ndarray) -> float:
 
 
 def _jackknife(leave_one_out: np.ndarray) -> float:
-    """Jackknife standard error (Tukey, 1958) from the K leave-one-out estimates; 0 for a single draw."""
+    """Jackknife standard error (Tukey, 1958) from the K leave-one-out estimates; 0 where there are none (a single draw)."""
     k = len(leave_one_out)
     return float(np.sqrt((k - 1) / k * np.sum((leave_one_out - leave_one_out.mean()) ** 2))) if k > 1 else 0.0
 

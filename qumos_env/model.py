@@ -17,6 +17,7 @@ from .scenario import DataSection, ModelSection
 from .simulation.adjoint import CircuitEngine, EncodedBatch, Observable, Tape
 from .simulation.dense import DenseBatch, DenseEngine, DenseTape, supports
 from .simulation.program import compile_circuit
+from .simulation.sampling import sampled_z
 
 # From this many models of a block of at most so many qubits, dense linear algebra is faster than qsim.
 DENSE_MIN_MODELS = 3
@@ -83,6 +84,15 @@ class BlockEngine:
         results = [self._qsim.forward(one, encoded) for one, encoded in zip(mine, batch, strict=True)]
         return np.stack([values for values, _ in results]), [tape for _, tape in results]
 
+    def outcome_probabilities(self, angles: np.ndarray, batch: DenseBatch | list[EncodedBatch]) -> list[np.ndarray]:
+        """Per model, probabilities ``[rows, 2**qubits]`` of the outcomes of measuring every qubit of the block."""
+        _, tape = self.forward(angles, batch)
+        if isinstance(tape, DenseTape):
+            final = list(tape.after[-1])
+        else:
+            final = [one.after[-1][:, : one.batch.size] for one in tape]
+        return [(states.real**2 + states.imag**2).T for states in final]
+
     def backward(self, tape: DenseTape | list[Tape], cotangents: np.ndarray) -> np.ndarray:
         """∂L/∂(angles of this block) ``[M, angles]`` for ∂L/∂⟨Z⟩ ``[M, rows, qubits of the block]``."""
         if isinstance(tape, DenseTape):
@@ -128,6 +138,15 @@ class CircuitStack:
         """⟨Z⟩ float ``[M, rows, n_qubits]``."""
         return self.forward(angles, self.encode(inputs))[0]
 
+    def sampled_readout(self, angles: np.ndarray, inputs: np.ndarray, shots: int, keys: Sequence[Sequence[int]]) -> np.ndarray:
+        """⟨Z⟩ float ``[M, rows, n_qubits]`` estimated from ``shots`` runs of every block per row; ``keys`` seed the M samplings."""
+        batch = self.encode(inputs)
+        values = np.zeros((*batch.shape, self.n_qubits))
+        for number, (engine, encoded) in enumerate(zip(self.engines, batch.blocks, strict=True)):
+            for model, probabilities in enumerate(engine.outcome_probabilities(angles, encoded)):
+                values[model][:, engine.qubits] = sampled_z(probabilities, shots, np.random.default_rng([*keys[model], number]))
+        return values
+
 
 @dataclass(frozen=True)
 class StackBatch:
@@ -159,6 +178,8 @@ def minimise(
         square += (1 - _BETA2) * (slope * slope - square)
         corrected = np.sqrt(square / (1 - _BETA2**step)) + _EPSILON
         values -= learning_rate / (1 - _BETA1**step) * mean / corrected
+        if not np.isfinite(values).all():
+            raise EvaluationFailure(f"training diverged in step {step}: an angle or a head parameter is not finite")
     return values
 
 
@@ -269,6 +290,16 @@ class DistributedQNN:
         if inputs.ndim == 2:
             return self.probabilities(Parameters.stack([parameters]), inputs[None])[0]
         return softmax(self.head.logits(parameters.head, self.stack.readout(parameters.angles, inputs)))
+
+    def answers(self, parameters: Parameters, inputs: np.ndarray, keys: Sequence[Sequence[int]]) -> np.ndarray:
+        """What the service answers, ``[M, rows, n_classes]``: as ``probabilities``, but from the design's shots where it has any.
+
+        ``keys`` seed the shots of each of the M models.
+        """
+        if self.design.shots is None:
+            return self.probabilities(parameters, inputs)
+        readout = self.stack.sampled_readout(parameters.angles, inputs, self.design.shots, keys)
+        return softmax(self.head.logits(parameters.head, readout))
 
     def fit(self, inputs: np.ndarray, labels: np.ndarray, seed: int = 0) -> DistributedQNN:
         """Trains and keeps the parameters; returns the model. Raises QumosError for inputs, labels or a seed that do not fit."""

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from .actions import DesignState
 from .design import Design, PlacedGate
+from .files import write_bytes
 
 _DPI = 100
 _COLUMN = 0.46  # inches
@@ -94,8 +95,10 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def save_design_image(design: Design, path: Path, title: str = "") -> None:
-    """Writes the drawing to ``path``; the ending chooses the format (png, svg, pdf)."""
-    design_figure(design, title).savefig(path)
+    """Writes the drawing to ``path`` in one step; the ending chooses the format (png, svg, pdf)."""
+    buffer = io.BytesIO()
+    design_figure(design, title).savefig(buffer, format=path.suffix.removeprefix("."))
+    write_bytes(path, buffer.getvalue())
 
 
 def state_text(state: DesignState) -> str:

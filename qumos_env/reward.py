@@ -19,6 +19,8 @@ import numpy as np
 from .errors import unknown
 from .scenario import RewardSection
 
+_LEAST_ROOM = 1e-9  # scored rows of one class only: nothing can be learned, and nothing is divided by 0
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -33,7 +35,7 @@ class Measured:
 
 def default(measured: Measured, weights: RewardSection) -> dict[str, float]:
     """The blend of the module's formula."""
-    room = 1 - measured.chance
+    room = max(1 - measured.chance, _LEAST_ROOM)
     gain = max(0.0, measured.accuracy - measured.chance)
     learned = gain / room
     privacy = 1 - 2 * max(0.0, measured.auc - 0.5)
@@ -47,7 +49,7 @@ def default(measured: Measured, weights: RewardSection) -> dict[str, float]:
 
 def product(measured: Measured, weights: RewardSection) -> dict[str, float]:
     """Accuracy scaled by how much of it survives each threat: A·(w_a + w_s·min(1, 2·(acc − T)/(1 − chance)) + w_m·M) − w_c·C."""
-    room = 1 - measured.chance
+    room = max(1 - measured.chance, _LEAST_ROOM)
     learned = max(0.0, measured.accuracy - measured.chance) / room
     secure = float(np.clip(2 * (measured.accuracy - measured.theft) / room, 0.0, 1.0))
     privacy = 1 - 2 * max(0.0, measured.auc - 0.5)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-import tempfile
+import re
 import tomllib
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .design import Design
 from .errors import QumosError, one_line, unknown
+from .files import write_text
 from .gates import ENCODING_AXES, REGISTRY
 from .providers import Provider
 
@@ -262,6 +263,11 @@ class Scenario(_Section):
                 raise QumosError(f"{where}: gate {gate.name} is not among {', '.join(rules.gates)}")
         if design.shots is not None and design.shots not in rules.shots:
             raise QumosError(f"{where}: {design.shots} shots is not a level of {list(rules.shots)}")
+        for placed in design.cut_gates:
+            for qubit in placed.gate.qubits:
+                name = design.assignment[design.partition[qubit]]
+                if not self.provider(name).mid_circuit_measurement:
+                    raise QumosError(f"{where}: provider {name} cannot run gate cuts, it has no mid-circuit measurement")
         for part in design.parts:
             provider = self.provider(part.provider)
             widest = min(rules.max_part_qubits, provider.max_qubits)
@@ -347,15 +353,15 @@ def _fields(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
+# The table up to the next one, comments and blank lines included.
+_CALIBRATION = re.compile(r"^\[calibration\].*\n?(?:(?!\[).*\n?)*?(?=^\[|\Z)", re.MULTILINE)
+
+
 def write_calibration(path: Path, figures: dict[str, float | int | str | bool]) -> None:
-    """Replaces the ``[calibration]`` table at the end of the TOML file ``path``; the write is atomic."""
-    text = path.read_text(encoding="utf-8")
-    head = text.split("\n[calibration]\n")[0].rstrip("\n")
-    lines = [f"{key} = {json.dumps(value)}" for key, value in figures.items()]
-    body = head + "\n\n[calibration]\n" + "\n".join(lines) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as handle:
-        handle.write(body)
-    os.replace(handle.name, path)
+    """Puts ``figures`` into the ``[calibration]`` table of the TOML file ``path``, at its end; all else stays, the write is atomic."""
+    rest = _CALIBRATION.sub("", path.read_text(encoding="utf-8")).rstrip("\n")
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in figures.items()]
+    write_text(path, rest + "\n\n[calibration]\n" + "\n".join(lines) + "\n")
 
 
 __all__ = ["ENCODING_AXES", "Scenario", "list_scenarios", "load_scenario", "parse_scenario", "scenario_folder", "write_calibration"]

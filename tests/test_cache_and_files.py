@@ -36,7 +36,7 @@ WRITE = """
 import sys
 from qumos_env.cache import EvaluationCache
 cache = EvaluationCache(sys.argv[1])
-for number in range(12):
+for number in range(5):
     cache.put(f"{sys.argv[2]}-{number}", f"value {number}")
     cache.put(f"common-{number}", f"value {number}")
 """
@@ -49,7 +49,7 @@ def test_processes_write_the_same_file_at_once(tmp_path: Path) -> None:
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
     cache = EvaluationCache(path)
     for name in ("a", "b", "common"):
-        assert [cache.get(f"{name}-{number}") for number in range(12)] == [f"value {number}" for number in range(12)]
+        assert [cache.get(f"{name}-{number}") for number in range(5)] == [f"value {number}" for number in range(5)]
 
 
 def test_a_relative_path_survives_a_change_of_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

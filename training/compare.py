@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,11 @@ from .report import best_so_far, distinct_rewards
 from .rundir import CACHE, RUN, RunDirectory, RunPlan, read_json, write_json
 from .scoring import Entrant, Scored, best_admissible, score
 from .statistics import bootstrap_interval
+from .tables import short
 from .workflow import run_to_results
 
 MARKER, PLOT = "compare.json", "compare.png"
-HEADINGS = ("agent", "test reward (IQM)", "search", "acc.", "stolen", "designs", "episodes", "seconds")
+HEADINGS = ("agent", "test reward (IQM)", "search", "acc.", "stolen", "designs", "episodes")
 
 
 def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: bool) -> dict[str, Any]:
@@ -76,12 +78,13 @@ def comparison_rows(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for agent, summary in sorted(data["agents"].items(), key=lambda item: -item[1]["test_reward"]["iqm"]):
         reward = summary["test_reward"]
-        interval = f"{reward['iqm']:.3f}" + ("" if reward["low"] is None else f" [{reward['low']:.3f}, {reward['high']:.3f}]")
-        figures = [f"{np.mean(summary[name]):.3f}" for name in ("search_best", "accuracy", "theft")]
-        counts = [f"{np.mean(summary[name]):.0f}" for name in ("distinct", "episodes", "seconds")]
+        limits = [float("nan") if reward[name] is None else reward[name] for name in ("low", "high")]
+        interval = short(reward["iqm"]) + ("" if math.isnan(limits[0]) else f" [{short(limits[0])}, {short(limits[1])}]")
+        figures = [short(float(np.mean(summary[name]))) for name in ("search_best", "accuracy", "theft")]
+        counts = [f"{np.mean(summary[name]):.0f}" for name in ("distinct", "episodes")]
         rows.append((agent, interval, *figures, *counts))
     for one in sorted((one for one in data["hand_made"] if one["within_limits"]), key=lambda one: -one["reward"]):
-        rows.append((one["name"], f"{one['reward']:.3f}", "-", f"{one['accuracy']:.3f}", f"{one['theft']:.3f}", "-", "-", "-"))
+        rows.append((one["name"], short(one["reward"]), "-", short(one["accuracy"]), short(one["theft"]), "-", "-"))
     return rows
 
 

@@ -114,6 +114,8 @@ def _row(kind: str, one: dict[str, Any]) -> str:
 
 def _differences(results: dict[str, Any]) -> list[str]:
     lines = []
+    if results["winner_is_hand_made"]:
+        lines.append(f"The winner is the hand-made {results['winner_is_hand_made']}: the search found nothing better.")
     for key, other in (("winner_minus_best_hand_made", results["best_hand_made"]), ("winner_minus_random", "random search")):
         if key in results:
             interval = results[key]

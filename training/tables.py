@@ -19,7 +19,7 @@ def results_table(results: Results, seeds: int) -> Table:
     """Winner, hand-made designs and random search side by side."""
     table = Table(title=f"Test split, mean ± 95 % over {seeds} fresh seeds", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "design" else "right", no_wrap=heading != "design")
+        table.add_column(heading, justify="left" if heading == "design" else "right", no_wrap=True)
     rows = result_rows(results)
     for number, (scored, cells) in enumerate(rows):
         table.add_row(*cells, style="bold" if number == 0 else "dim" if not scored.limits else "", end_section=number == 0)
@@ -40,6 +40,9 @@ def result_notes(results: Results) -> list[str]:
         f"best search reward {results.search_best:.3f} (chosen by luck in part; the table is what it is worth)"
     ]
     best = best_admissible(results.hand_made)
+    same = next((one.name for one in results.hand_made if one.design == results.winner.design), None)
+    if same is not None:
+        lines.append(f"the winner is the hand-made {same}: the search found nothing better")
     if best is not None:
         lines.append(f"winner − best hand-made ({best.name}): {interval_text(paired_difference(results.winner, best), signed=True)}")
     if results.random is not None:
@@ -55,8 +58,16 @@ def result_notes(results: Results) -> list[str]:
 
 def interval_text(interval: Interval, signed: bool = False) -> str:
     """``.512 ± .034``."""
-    mean = f"{interval.mean:+.3f}" if signed else f"{interval.mean:.3f}"
-    return mean if math.isnan(interval.half) else f"{mean} ± {interval.half:.3f}"
+    mean = short(interval.mean, "+.3f" if signed else ".3f")
+    return mean if math.isnan(interval.half) else f"{mean} ± {short(interval.half)}"
+
+
+def short(value: float, form: str = ".3f") -> str:
+    """``value`` without a leading zero; a dash for NaN."""
+    if math.isnan(value):
+        return "-"
+    text = format(value, form)
+    return text.replace("0.", ".", 1) if text.lstrip("+-").startswith("0.") else text
 
 
 def comparison_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -75,14 +86,10 @@ def _cells(scored: Scored) -> tuple[str, ...]:
     return (
         name,
         interval_text(scored.reward),
-        _figure(scored.mean("accuracy")),
-        _figure(scored.mean("theft")),
-        _figure(scored.mean("control")) + flag,
-        _figure(scored.mean("theft_gain"), "+.3f"),
-        _figure(scored.mean("membership_auc")),
-        _figure(scored.mean("cost"), ".0f"),
+        short(scored.mean("accuracy")),
+        short(scored.mean("theft")),
+        short(scored.mean("control")) + flag,
+        short(scored.mean("theft_gain"), "+.3f"),
+        short(scored.mean("membership_auc")),
+        short(scored.mean("cost"), ".0f"),
     )
-
-
-def _figure(value: float, form: str = ".3f") -> str:
-    return "-" if math.isnan(value) else format(value, form)

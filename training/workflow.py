@@ -58,6 +58,7 @@ class Results:
             "hand_made": [one.to_dict() for one in self.hand_made],
             "random": self.random.to_dict() if self.random is not None else None,
             "best_hand_made": best.name if best is not None else None,
+            "winner_is_hand_made": next((one.name for one in self.hand_made if one.design == self.winner.design), None),
         }
         if best is not None:
             data["winner_minus_best_hand_made"] = dict(interval_dict(paired_difference(self.winner, best)))
@@ -222,8 +223,7 @@ def select_and_score(
         winner = raced[0].design
         random_winner = _random_winner(plan, summary, pool, display) if with_random else None
         hand_made = [Entrant(baseline.name, baseline.design, baseline.limits) for baseline in references]
-        same = next((entrant.name for entrant in hand_made if entrant.design == winner), None)
-        entrants = [Entrant(f"winner of {plan.agent}" + (f" = {same}" if same else ""), winner), *hand_made]
+        entrants = [Entrant("winner", winner), *hand_made]
         if random_winner is not None:
             entrants.append(Entrant("random search", random_winner))
         with display.work("scoring on the test split", len(entrants) * plan.test_seeds) as work:

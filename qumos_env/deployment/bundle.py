@@ -21,7 +21,7 @@ from ..circuits import bind, input_symbol, part_blocks, weight_symbol
 from ..data import Preprocessor
 from ..design import Design
 from ..errors import QumosError
-from ..files import new_folder, write_text
+from ..files import check_target, new_folder, write_text
 from ..heads import make_head, softmax
 from ..model import DistributedQNN
 from ..scenario import Scenario
@@ -30,6 +30,7 @@ from .qasm import to_openqasm3
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+_OWNER_FILES = tuple(f"owner/{name}.json" for name in ("assembly", "design", "head", "preprocessing"))
 
 
 def export_bundle(
@@ -52,6 +53,7 @@ def export_bundle(
     scenario.check_design(design)
     if design.cut_gates:
         raise QumosError(f"design {design.hash[:12]}: bundles of designs with gate cuts are not supported")
+    check_target(Path(out), marker=MANIFEST, force=force)
     workload = workload or Workload(scenario)
     seed = scenario.seed if seed is None else seed
     draw = workload.draws(seed, "test")[0]
@@ -151,7 +153,10 @@ def read_bundle(path: str | Path) -> Bundle:
         raise QumosError(f"{folder}: no readable {MANIFEST} ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
         raise QumosError(f"{folder}/{MANIFEST}: schema_version is not {SCHEMA_VERSION}")
-    for name, digest in manifest["files"].items():
+    listed = manifest.get("files")
+    if not isinstance(listed, dict) or not set(_OWNER_FILES) <= listed.keys():
+        raise QumosError(f"{folder}/{MANIFEST}: does not list the files of a bundle")
+    for name, digest in listed.items():
         if not (folder / name).is_file():
             raise QumosError(f"{folder}: {name} is missing")
         if _checksum(folder / name) != digest:
