@@ -156,6 +156,8 @@ def evaluate(
         "stolen", f"{result.theft:.3f}", f"{result.theft_se:.3f}", f"worst thief: {result.theft_tier} at {result.theft_provider}"
     )
     table.add_row("control C*", f"{result.control:.3f}", "", f"the same rows and no loot: {result.control_name}")
+    if result.query_control is not None:
+        table.add_row("queries only", f"{result.query_control:.3f}", "", "the service's answers to the thief's rows and no loot")
     table.add_row("theft gain", f"{result.theft_gain:+.3f}", "", "stolen − control")
     table.add_row("membership AUC", f"{result.membership_auc:.3f}", f"{result.membership_auc_se:.3f}", "0.5 leaks nothing")
     table.add_row("cost", f"{result.cost:.0f}", "", f"budget {loaded.reward.cost_budget:.0f}")

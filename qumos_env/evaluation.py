@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,8 @@ from .scenario import Scenario
 from .workload import PreparedDraw, Rows, Workload, split_accuracy
 
 # Part of every cache key: raise it when a change alters the figures of an evaluation.
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
+QUERIES_ONLY = "queries only"  # no provider can have this name
 GATE_CUT_OVERHEAD = 9  # shots per cut, the same for every cut angle
 
 
@@ -36,6 +37,8 @@ class Evaluation:
         accuracy, accuracy_se, chance: of the owner's model; ``chance`` is the majority frequency of the scored rows.
         theft, theft_se, theft_provider, theft_tier: the strongest thief (chosen on tuning rows, scored on others).
         control, control_name: C*, what the thief's rows alone give.
+        query_control: what its rows and the service's answers to them give without loot, by the tier ``guessed-rest`` with
+            everything guessed; it depends on the design, so it is no part of a reward, and is measured on the test rows only.
         nothing_worth_stealing: the owner's model is not two standard errors better than the control.
         membership_auc, membership_auc_se: of the loss-threshold attack.
         cost: gate cost of the design.
@@ -60,6 +63,7 @@ class Evaluation:
     theft_tier: str
     control: float
     control_name: str
+    query_control: float | None
     nothing_worth_stealing: bool
     membership_auc: float
     membership_auc_se: float
@@ -73,10 +77,10 @@ class Evaluation:
         return self.theft - self.control
 
     def to_dict(self) -> dict[str, str | float | int | bool]:
-        """Flat JSON scalars; named parts become ``rewards.<name>`` and ``thieves.<provider>/<tier>``."""
+        """Flat JSON scalars; named parts become ``rewards.<name>`` and ``thieves.<provider>/<tier>``; what was not measured is left out."""
         flat: dict[str, str | float | int | bool] = {"theft_gain": self.theft_gain}
         for name, value in asdict(self).items():
-            if name == "per_draw":
+            if name == "per_draw" or value is None:
                 continue
             if isinstance(value, dict):
                 flat.update({f"{name}.{key}": item for key, item in value.items()})
@@ -99,7 +103,7 @@ class _DrawResult:
     accuracy: float
     chance: float
     auc: float
-    thieves: Mapping[tuple[str, str], tuple[float, float]]
+    thieves: dict[tuple[str, str], tuple[float, float]]
 
 
 class Evaluator:
@@ -160,7 +164,12 @@ class Evaluator:
             if design.held_by(provider)
         ]
         control = workload.control(seed, rows)
+        if rows == "test":
+            thieves.append(Thief(design, QUERIES_ONLY, workload.n_classes, scenario.model, scenario.threat, scenario.data.axis))
         results = self._measure_draws(model, thieves, workload.draws(seed, rows))
+        query_control = None
+        if rows == "test":
+            query_control = float(np.mean([result.thieves.pop((QUERIES_ONLY, "guessed-rest"))[1] for result in results]))
 
         accuracy = np.array([result.accuracy for result in results])
         aucs = np.array([result.auc for result in results])
@@ -202,6 +211,7 @@ class Evaluator:
             theft_tier=strongest[1],
             control=float(control.accuracies.mean()),
             control_name=control.name,
+            query_control=query_control,
             nothing_worth_stealing=bool(advantage.mean() < 2 * _standard_error(advantage)),
             membership_auc=float(aucs.mean()),
             membership_auc_se=_standard_error(aucs),
@@ -233,7 +243,8 @@ class Evaluator:
         stolen: list[dict[tuple[str, str], tuple[float, float]]] = [{} for _ in draws]
         for number, thief in enumerate(thieves):
             keys = [(*draw.key, number) for draw in draws]
-            for tier in self.scenario.threat.tiers:
+            tiers = self.scenario.threat.tiers if thief.provider != QUERIES_ONLY else ("guessed-rest",)
+            for tier in tiers:
                 predicted = thief.attack(tier, trained, rows, labels, answers, targets, keys).argmax(axis=-1)
                 for draw, mine, found in zip(draws, predicted, stolen, strict=True):
                     found[thief.provider, tier] = split_accuracy(mine, draw)

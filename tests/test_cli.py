@@ -212,7 +212,6 @@ BAD: dict[str, tuple[list[str], str]] = {
     "cache that is no cache": (["evaluate", "design.json", "-s", "tiny.toml", "--cache", "design.json"], "design.json"),
     "cache in a file": (["evaluate", "design.json", "-s", "tiny.toml", "--cache", "design.json/cache"], "design.json"),
     "picture of an unknown kind": (["render", "design.json", "--out", "out.bmp"], ".png"),
-    "picture in a missing folder": (["render", "design.json", "--out", "missing/out.png"], "missing"),
     "picture in place of a folder": (["render", "design.json", "--out", "folder.png"], "folder.png"),
     "picture of a missing design": (["render", "none.json", "--out", "out.png"], "none.json"),
     "bundle of a missing design": (["export", "none.json", "-s", "tiny.toml", "--out", "bundle"], "none.json"),

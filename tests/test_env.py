@@ -334,7 +334,7 @@ def test_the_observation_vector_entry_by_entry() -> None:
     env = DesignEnv(data)
     env.reset()
     table = env.table
-    placed = [Action("layer", "ry", (0,)), Action("gate", "rzz", (0, 1)), Action("shots", targets=(0,)), Action("gate", "cx", (2, 0))]
+    placed = [Action("layer", "ry", (0,)), Action("gate", "rzz", (0, 1)), Action("gate", "cx", (2, 0)), Action("shots", targets=(0,))]
     for action in [*table.opening((0, 1, 0), (1, 0)), *map(table.index, placed)]:
         observation = env.step(action)[0]["observations"]
     kinds = ["rx", "ry", "rz", "h", "cz", "cx", "rzz", "reupload"]

@@ -9,7 +9,8 @@ about .1 weaker than it is.) Every figure has to be read beside the no-loot cont
 the same rows.
 
 Tiers: ``frozen-head`` trains a new linear head on the stolen circuits; ``fine-tune`` goes on to train their angles too;
-``guessed-rest`` puts a hand-made circuit in the place of what is missing and trains it to repeat the service's answers.
+``guessed-rest`` puts a hand-made circuit in the place of what is missing and trains it to repeat the service's answers. Those
+answers are worth something without any loot: reports set beside it a thief that guesses everything (``query_control``).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Thief:
 
     Args:
         design: the victim's design.
-        provider: the provider broken into; it runs at least one part.
+        provider: the provider broken into; one that runs no part leaves a thief with nothing but its queries.
         n_classes: number of classes.
         model: the scenario's model section (known to the thief).
         threat: its threat section.
