@@ -55,14 +55,14 @@ class Settings:
         gradient_clip: largest norm of a gradient.
     """
 
-    batch: int = 40
+    batch: int = 16
     quantile: float = 0.25
     baseline_decay: float = 0.9
-    learning_rate: float = 3e-3
-    entropy: float = 0.02
-    imitation: float = 0.5
+    learning_rate: float = 5e-3
+    entropy: float = 0.01
+    imitation: float = 1.0
     queue: int = 15
-    imitation_updates: int = 2
+    imitation_updates: int = 3
     novelty: float = 0.5
     warm_start: bool = True
     warm_updates: int = 0
