@@ -18,12 +18,11 @@ from .design import Design
 from .errors import EvaluationFailure, QumosError
 from .evaluation import Evaluation, Evaluator
 from .sampling import random_design
-from .scenario import Scenario
+from .scenario import MIN_ADVANTAGE, Scenario
 
 MIN_RELIABILITY = 0.7
 MIN_TEST_CORRELATION = 0.6
 MAX_TRIVIAL_SHARE = 0.5
-MIN_ADVANTAGE = 2.0
 _MOST_DRAWS_PER_DESIGN = 100
 # Evaluation seeds of the check; searches use the scenario's own seed and reports others.
 SEARCH_SEEDS = (101, 102, 103)

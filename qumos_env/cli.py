@@ -15,7 +15,7 @@ from rich.table import Table
 
 from .design import Design
 from .errors import EvaluationFailure, QumosError, one_line
-from .scenario import Scenario, list_scenarios, load_scenario, scenario_folder, write_calibration
+from .scenario import MIN_ADVANTAGE, Scenario, list_scenarios, load_scenario, scenario_folder, write_calibration
 
 app = typer.Typer(
     name="qumos",
@@ -56,7 +56,7 @@ def list_command(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
         return
     table = Table(title="Scenarios", title_justify="left")
-    for heading in ("name", "about", "thief", "qubits", "classes", "K", "reliability", "test corr.", "best reward", "admitted"):
+    for heading in ("name", "about", "thief", "qubits", "classes", "K", "reliability", "test corr.", "best reward", "worth stealing", "admitted"):
         table.add_column(heading, justify="left" if heading in ("name", "about", "thief") else "right")
     for s in scenarios:
         figures = s.calibration
@@ -68,6 +68,7 @@ def list_command(as_json: JsonOption = False) -> None:
             str(len(s.data.classes) or "all"),
             str(s.draws.count),
             *(_two_digits(figures.get(key)) for key in ("reliability", "test_correlation", "best_reward")),
+            _worth_stealing(figures.get("advantage")),
             "yes" if figures.get("passed") else "smoke test" if not s.compare else "no",
         )
     _console().print(table)
@@ -200,6 +201,11 @@ def export(
     typer.echo(f"wrote {folder}: test accuracy {manifest['test_accuracy']:.3f} on {manifest['test_rows']} rows")
     for name in sorted(manifest["files"]):
         typer.echo(f"  {name}")
+
+
+def _worth_stealing(advantage: object) -> str:
+    """Whether the best known model is two standard errors above what a thief's own rows give."""
+    return "-" if not isinstance(advantage, (int, float)) else "yes" if advantage >= MIN_ADVANTAGE else "no"
 
 
 def _two_digits(value: object) -> str:

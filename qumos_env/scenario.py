@@ -25,6 +25,8 @@ from .gates import ENCODING_AXES, REGISTRY
 from .providers import Provider
 
 SCHEMA_VERSION = 1
+MIN_ADVANTAGE = 2.0
+"""Standard errors by which a model must beat the no-loot control to be worth stealing."""
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
