@@ -497,7 +497,7 @@ class TestRLlib:
             config.training(minibatch_size=None, num_epochs=4, use_kl_loss=False)
             config.num_episodes_per_batch = 20
         else:
-            config.training(batch=20, imitation=0.0)
+            config.training(batch=20, imitation=0.0, entropy=0.02, novelty=0.0)
         algorithm = config.build_algo()
         means: list[float] = []
 
