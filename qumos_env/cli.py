@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -57,21 +56,20 @@ def list_command(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
         return
     # Narrow enough for a terminal of 80 columns; `show` has the rest.
-    table = Table(title="Scenarios", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for heading in ("name", "thief", "n", "K", "reliable", "test r", "best", "steal?", "admitted"):
+    table = Table(title="Scenarios", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("name", "thief", "K", "reliable", "test r", "best", "steal?", "fit"):
         table.add_column(heading, justify="left" if heading in ("name", "thief") else "right", no_wrap=True)
     for s in scenarios:
         figures = s.calibration
         table.add_row(
             s.name,
             s.threat.thief,
-            str(s.design.qubits),
             str(s.draws.count),
             *(_two_digits(figures.get(key)) for key in ("reliability", "test_correlation", "best_reward")),
             _worth_stealing(figures.get("advantage")),
             "smoke" if not s.compare else "yes" if figures.get("passed") else "no",
         )
-    table.caption = "n qubits, K draws; steal?: is the best known model better than a thief's own rows"
+    table.caption = "K draws; steal?: is the model better than a thief's own rows; fit for comparisons?"
     _console().print(table)
 
 
