@@ -291,10 +291,11 @@ def test_eight_qubits_and_two_hundred_samples() -> None:
 
 
 def test_auto_takes_the_route_that_fits_the_batch() -> None:
-    case = make_case(3, hardware_efficient(3, 1), batch=8)
+    """The unitary route from two samples a basis state."""
+    case = make_case(3, hardware_efficient(3, 1), batch=16)
     engine = case.engine("auto")
     _, wide = engine.forward(case.weights, engine.encode(case.inputs))
-    _, narrow = engine.forward(case.weights, engine.encode(case.inputs[:7]))
+    _, narrow = engine.forward(case.weights, engine.encode(case.inputs[:15]))
     assert wide.unitaries[0] is not None
     assert narrow.unitaries[0] is None
 

@@ -1,8 +1,11 @@
 """Exact expectation values and gradients of a compiled circuit over a batch of inputs.
 
-Two routes, chosen by size. *States*: all samples are one big state vector. *Unitary*: where a part has fewer basis states than
-there are samples, the circuit runs on the 2**n basis states instead, and data meets its unitary in one matrix product; the
-cost of a step then hardly depends on the number of samples.
+Two routes, chosen by size. *States*: all samples are one big state vector. *Unitary*: where a part has far fewer basis states
+than there are samples, the circuit runs on the 2**n basis states instead, and data meets its unitary in one matrix product;
+the cost of a step then hardly depends on the number of samples.
+
+A batch whose states would pass the memory limit is run in chunks; only its inputs are kept, and the backward pass runs each
+chunk forward again, which costs a third more time and bounds the memory whatever the size of the batch.
 """
 
 from __future__ import annotations
@@ -20,6 +23,13 @@ from .qsim_backend import Segment
 from .states import NATIVE_MATRIX, product_states, rotate_samples
 
 Route = Literal["auto", "unitary", "states"]
+MEMORY_LIMIT = 2**30  # bytes
+# Measured, one thread, gradient steps of three-layer circuits: the unitary route wins up to this width, from two samples a basis state.
+UNITARY_MAX_QUBITS = 7
+# Arrays of the size of a batch's states that are alive at once at the worst, with re-uploads and input gradients: states before and
+# behind each segment, cotangents, their stack, qsim's copy of it, and temporaries. Measured; a test holds a run against it.
+_LIVE_ARRAYS = 24
+_AMPLITUDE_BYTES = 8
 
 @dataclass(frozen=True)
 class Observable:
@@ -79,12 +89,14 @@ class EncodedBatch:
         size: number of samples B.
         inputs: float64 ``[B, inputs]``.
         states: complex64 ``[2**n, 2**b]``: the encoded product states, padded with zero columns to a power of two on the
-            states route, ``[2**n, B]`` on the unitary route.
+            states route, ``[2**n, B]`` on the unitary route; empty for a batch that is run in chunks.
+        chunks: the inputs of its chunks, where it is run in chunks.
     """
 
     size: int
     inputs: np.ndarray
     states: np.ndarray
+    chunks: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,9 +118,29 @@ class CircuitEngine:
         observables: what is measured at the end, at least one.
         route: ``unitary``, ``states``, or ``auto`` to choose by size per batch.
         threads: CPU threads of a qsim run; worth more than 1 only for wide circuits.
+        memory_limit: bytes that the states of a pass may take.
+
+    Raises:
+        QumosError: not even one sample fits into ``memory_limit``.
     """
 
-    def __init__(self, program: Program, observables: Sequence[Observable], route: Route = "auto", threads: int = 1) -> None:
+    def __init__(
+        self,
+        program: Program,
+        observables: Sequence[Observable],
+        route: Route = "auto",
+        threads: int = 1,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        if threads < 1:
+            raise QumosError(f"threads is {threads}, at least 1 is needed")
+        per_sample = _LIVE_ARRAYS * _AMPLITUDE_BYTES * 2**program.n_qubits
+        if per_sample > memory_limit:
+            raise QumosError(
+                f"qubits: a register of {program.n_qubits} needs {per_sample / 2**20:,.0f} MiB a sample, "
+                f"memory_limit is {memory_limit / 2**20:,.0f} MiB"
+            )
+        self._chunk = 2 ** ((memory_limit // per_sample).bit_length() - 1)
         self.program = program
         self.observables = tuple(observables)
         self.route = route
@@ -134,7 +166,13 @@ class CircuitEngine:
         if not np.isfinite(inputs).all():
             row, column = np.argwhere(~np.isfinite(inputs))[0]
             raise QumosError(f"inputs: value at row {row}, column {column} is not finite")
+        return self._encode(inputs)
+
+    def _encode(self, inputs: np.ndarray) -> EncodedBatch:
         size = len(inputs)
+        if size > self._chunk:
+            cuts = range(self._chunk, size, self._chunk)
+            return EncodedBatch(size, inputs, np.zeros((0, 0), np.complex64), tuple(np.split(inputs, cuts)))
         columns = size if self._uses_unitary(size) else 2 ** _log2_up(size)
         states = product_states(self.program, inputs)
         padded = np.zeros((len(states), columns), np.complex64)
@@ -152,6 +190,9 @@ class CircuitEngine:
             raise QumosError(f"weights: shape [{self.program.n_weights}] needed, got {list(weights.shape)}")
         if not np.isfinite(weights).all():
             raise QumosError(f"weights: value {np.argwhere(~np.isfinite(weights))[0, 0]} is not finite")
+        if batch.chunks:
+            values = [self.forward(weights, self._encode(chunk))[0] for chunk in batch.chunks]
+            return np.concatenate(values), Tape(batch, weights, (), (), ())
         unitary = self._uses_unitary(batch.size)
         segments = self._laid_out(self.program.n_qubits if unitary else _log2_up(batch.size))
         states = batch.states
@@ -183,6 +224,8 @@ class CircuitEngine:
             float64 ``[weights]`` and, if asked for, float64 ``[B, inputs]``.
         """
         batch, program = tape.batch, self.program
+        if batch.chunks:
+            return self._backward_in_chunks(tape, np.asarray(cotangents), inputs)
         segments = self._laid_out(program.n_qubits if tape.unitaries[-1] is not None else _log2_up(batch.size))
         costates = self._cotangent_states(tape.after[-1], cotangents)
         weight_gradient = np.zeros(program.n_weights)
@@ -208,8 +251,19 @@ class CircuitEngine:
             self._encoding_gradient(costates, batch, input_gradient)
         return weight_gradient, input_gradient
 
+    def _backward_in_chunks(self, tape: Tape, cotangents: np.ndarray, inputs: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        weight_gradient, input_gradients, start = np.zeros(self.program.n_weights), [], 0
+        for chunk in tape.batch.chunks:
+            _, again = self.forward(tape.weights, self._encode(chunk))
+            slopes, input_slopes = self.backward(again, cotangents[start : start + len(chunk)], inputs=inputs)
+            weight_gradient += slopes
+            input_gradients.append(input_slopes)
+            start += len(chunk)
+        return weight_gradient, np.concatenate(input_gradients) if inputs else None  # type: ignore[arg-type]
+
     def _uses_unitary(self, size: int) -> bool:
-        return self.route == "unitary" or (self.route == "auto" and 2**self.program.n_qubits <= size)
+        n_qubits = self.program.n_qubits
+        return self.route == "unitary" or (self.route == "auto" and n_qubits <= UNITARY_MAX_QUBITS and 2 * 2**n_qubits <= size)
 
     def _laid_out(self, log_batch: int) -> tuple[Segment, ...]:
         if log_batch not in self._segments:
@@ -247,7 +301,7 @@ class CircuitEngine:
     def _input_reading(self, costates: np.ndarray, states: np.ndarray, rotation: InputRotation) -> np.ndarray:
         """Per sample ∂L/∂x of one input rotation: scale·Im⟨λ|P|ψ⟩ behind it."""
         source, factor = _pauli_action({rotation.qubit: rotation.axis}, self.program.n_qubits)
-        turned = factor[:, None] * states[source]
+        turned = factor.astype(np.complex64)[:, None] * states[source]
         return rotation.scale * np.einsum("ib,ib->b", costates.conj(), turned).imag
 
     def _encoding_gradient(self, costates: np.ndarray, batch: EncodedBatch, gradient: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import QumosError
-from .adjoint import CircuitEngine, Observable, Route
+from .adjoint import MEMORY_LIMIT, CircuitEngine, Observable, Route
 from .program import compile_circuit, natural_symbols
 
 
@@ -27,6 +27,7 @@ class QuantumLayer(torch.nn.Module):
         seed: of the default initial weights.
         route: ``unitary``, ``states`` or ``auto``, see ``qumos_env.simulation.adjoint``.
         threads: CPU threads of a simulation.
+        memory_limit: bytes that the states of a pass may take; larger batches run in chunks.
 
     Attributes:
         weights: one float32 parameter vector, one value per weight symbol.
@@ -47,6 +48,7 @@ class QuantumLayer(torch.nn.Module):
         seed: int = 0,
         route: Route = "auto",
         threads: int = 1,
+        memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         super().__init__()
         if not observables:
@@ -58,7 +60,7 @@ class QuantumLayer(torch.nn.Module):
         self.input_symbols = tuple(input_symbols)
         self.weight_symbols = tuple(weight_symbols)
         program = compile_circuit(circuit, register, self.input_symbols, self.weight_symbols)
-        self._engine = CircuitEngine(program, [Observable.from_cirq(item, register) for item in sums], route, threads)
+        self._engine = CircuitEngine(program, [Observable.from_cirq(item, register) for item in sums], route, threads, memory_limit)
         if initial_weights is None:
             values = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(self.weight_symbols))
         else:
