@@ -91,12 +91,14 @@ class EncodedBatch:
         states: complex64 ``[2**n, 2**b]``: the encoded product states, padded with zero columns to a power of two on the
             states route, ``[2**n, B]`` on the unitary route; empty for a batch that is run in chunks.
         chunks: the inputs of its chunks, where it is run in chunks.
+        amplitudes: whether the inputs are the states themselves.
     """
 
     size: int
     inputs: np.ndarray
     states: np.ndarray
     chunks: tuple[np.ndarray, ...] = ()
+    amplitudes: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,31 @@ class CircuitEngine:
             raise QumosError(f"inputs: value at row {row}, column {column} is not finite")
         return self._encode(inputs)
 
+    def encode_amplitudes(self, amplitudes: np.ndarray) -> EncodedBatch:
+        """Takes ``amplitudes`` (real, ``[B, 2**n]``) as the input states of a program without inputs.
+
+        The gradient with respect to inputs that ``backward`` returns is then the one with respect to these amplitudes, each
+        taken as free; whoever normalises them differentiates that too.
+
+        Raises:
+            QumosError: wrong shape, an empty batch, rows that are not of unit length, a program with inputs, or more samples than
+                fit into the memory limit.
+        """
+        amplitudes = np.asarray(amplitudes, np.float64)
+        if self.program.n_inputs:
+            raise QumosError("inputs: a circuit with input symbols cannot take amplitudes")
+        if amplitudes.ndim != 2 or amplitudes.shape[1] != 2**self.program.n_qubits or len(amplitudes) == 0:
+            raise QumosError(f"inputs: amplitudes of shape [batch, {2**self.program.n_qubits}] needed, got {list(amplitudes.shape)}")
+        if not np.allclose(np.sum(amplitudes**2, axis=1), 1.0, atol=1e-4):
+            raise QumosError("inputs: every row of amplitudes must have length 1 and be finite")
+        size = len(amplitudes)
+        if size > self._chunk:
+            raise QumosError(f"inputs: {size} rows of amplitudes do not fit into memory_limit, at most {self._chunk} do")
+        columns = size if self._uses_unitary(size) else 2 ** _log2_up(size)
+        states = np.zeros((amplitudes.shape[1], columns), np.complex64)
+        states[:, :size] = amplitudes.T
+        return EncodedBatch(size, amplitudes, states, amplitudes=True)
+
     def _encode(self, inputs: np.ndarray) -> EncodedBatch:
         size = len(inputs)
         if size > self._chunk:
@@ -221,7 +248,7 @@ class CircuitEngine:
             inputs: also return ∂L/∂inputs, which needs one more run per segment.
 
         Returns:
-            float64 ``[weights]`` and, if asked for, float64 ``[B, inputs]``.
+            float64 ``[weights]`` and, if asked for, float64 ``[B, inputs]`` (``[B, 2**n]`` for amplitudes).
         """
         batch, program = tape.batch, self.program
         if batch.chunks:
@@ -247,6 +274,9 @@ class CircuitEngine:
                         input_gradient[:, rotation.feature] += self._input_reading(costates, states, rotation)[: batch.size]
                     states = self._reupload(states, rotation, batch, inverse=True)
                     costates = self._reupload(costates, rotation, batch, inverse=True)
+        if inputs and batch.amplitudes:
+            # L changes by 2·Re(λ†·dψ), and the amplitudes are the real parts of ψ.
+            return weight_gradient, 2 * costates.real.T[: batch.size].astype(np.float64)
         if input_gradient is not None:
             self._encoding_gradient(costates, batch, input_gradient)
         return weight_gradient, input_gradient
