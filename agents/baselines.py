@@ -39,7 +39,7 @@ class Baseline:
 def baselines(scenario: Scenario) -> tuple[Baseline, ...]:
     """The hand-made designs of ``scenario``; those that break its limits are left out, except centralised ones."""
     qubits = scenario.design.qubits
-    n_parts = min(scenario.design.max_parts, len(scenario.providers))
+    n_parts = min(scenario.design.max_parts, len(scenario.providers), qubits)
     providers = scenario.provider_names[:n_parts]
     found = [_baseline(scenario, "encode-only", encode_only(contiguous(qubits, n_parts), providers), 0)]
     for layers in LAYERS:

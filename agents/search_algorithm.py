@@ -242,7 +242,11 @@ def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
 
 @contextmanager
 def ray_session(workers: int, on_stage: Callable[[str], None]) -> Iterator[None]:
-    """Ray for the time of the block: the running cluster if ``RAY_ADDRESS`` names one, otherwise a private local one."""
+    """Ray for the time of the block: the cluster that ``RAY_ADDRESS`` names, or else a private one on the loopback interface.
+
+    Raises:
+        QumosError: there is no connection to the named cluster.
+    """
     if ray.is_initialized():
         yield
         return
@@ -255,11 +259,18 @@ def ray_session(workers: int, on_stage: Callable[[str], None]) -> Iterator[None]
         on_stage(f"connecting to the Ray cluster at {address}")
         # Workers elsewhere get the checkout; on this machine they import it from where it is.
         environment = {"working_dir": root, "excludes": ["/.git", "/runs", "/.venv*", "*.sqlite", "/build", "/dist"]}
-        ray.init(address=address, runtime_env=environment, **common)
+        try:
+            with _captured_stderr():
+                ray.init(address=address, runtime_env=environment, **common)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            hint = "if the cluster asks for a token, set RAY_AUTH_MODE=token here"
+            raise QumosError(f"no connection to the Ray cluster at {address}: {one_line(error)} ({hint})") from error
     else:
         on_stage("starting Ray")
         paths = [root, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
+        # Without an address Ray would join whatever cluster happens to run on this machine.
         ray.init(
+            address="local",
             num_cpus=workers + 1,
             include_dashboard=False,
             _node_ip_address="127.0.0.1",

@@ -81,8 +81,8 @@ class ActionTable:
             for part in range(rules.max_parts):
                 actions += [Action("layer", name, (part,)) for name in LAYERS if name in rules.gates]
                 actions += [Action(kind, name, (part,)) for name in ENTANGLERS if name in rules.gates for kind in ("chain", "ring")]
-            if rules.max_gate_cuts and rules.vocabulary == "blocks":
-                # Blocks stay inside a part, so cuts need their own actions.
+            if rules.vocabulary == "blocks":
+                # Blocks stay inside a part, so cuts need their own actions; they are masked where no cut is allowed.
                 actions += [Action("gate", "rzz", pair) for pair in combinations(range(rules.qubits), 2) if "rzz" in rules.gates]
         actions += [Action("shots", targets=(level,)) for level in range(len(rules.shots))]
         actions.append(Action("finish"))

@@ -23,6 +23,7 @@ from .scenario import MIN_ADVANTAGE, Scenario
 MIN_RELIABILITY = 0.7
 MIN_TEST_CORRELATION = 0.6
 MAX_TRIVIAL_SHARE = 0.5
+MIN_LEAK = 0.02  # mean AUC over designs above ½: several standard errors with the draws and designs of a check
 _MOST_DRAWS_PER_DESIGN = 100
 # Evaluation seeds of the check; searches use the scenario's own seed and reports others.
 SEARCH_SEEDS = (101, 102, 103)
@@ -69,7 +70,7 @@ class Admission:
 def handmade(scenario: Scenario) -> dict[str, Design]:
     """RY-CZ-RY ansätze of one to three layers within the scenario's limits, contiguous and interleaved."""
     names = scenario.provider_names
-    parts = min(len(names), scenario.design.max_parts)
+    parts = min(len(names), scenario.design.max_parts, scenario.design.qubits)
     designs = {}
     for layout, partition in (("contiguous", contiguous), ("interleaved", interleaved)):
         for layers in (1, 2, 3):
@@ -164,7 +165,8 @@ def _reason(scenario: Scenario, figures: dict[str, float]) -> str:
         return "one idle gate earns more than half of the best known reward"
     if scenario.threat.thief == "rational" and figures["advantage"] < MIN_ADVANTAGE:
         return "nothing worth stealing: the best known model is not two standard errors above the control"
-    if scenario.reward.membership and (figures["membership_auc"] < 0.5 or figures["membership_reliability"] < MIN_RELIABILITY):
+    leaks = figures["membership_auc"] - 0.5 > MIN_LEAK
+    if scenario.reward.membership and not (leaks and figures["membership_reliability"] >= MIN_RELIABILITY):
         return "the membership term carries no signal"
     return ""
 

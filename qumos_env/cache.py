@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from .errors import QumosError
@@ -24,20 +25,25 @@ class EvaluationCache:
         if self.path is not None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                with closing(self._connect()) as connection, connection:
-                    connection.execute("CREATE TABLE IF NOT EXISTS evaluations (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-            except (OSError, sqlite3.DatabaseError) as error:
+            except OSError as error:
                 raise QumosError(f"cache {path}: cannot be used ({error})") from error
+            with self._connected() as connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS evaluations (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
 
-    def _connect(self) -> sqlite3.Connection:
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
         # A connection per use: the object stays picklable and safe across forks.
-        return sqlite3.connect(str(self.path), timeout=_WAIT_SECONDS)
+        try:
+            with closing(sqlite3.connect(str(self.path), timeout=_WAIT_SECONDS)) as connection, connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise QumosError(f"cache {self.path}: cannot be used ({error})") from error
 
     def get(self, key: str) -> str | None:
         """The value of ``key``, or ``None``."""
         if key in self._memory or self.path is None:
             return self._memory.get(key)
-        with closing(self._connect()) as connection:
+        with self._connected() as connection:
             row = connection.execute("SELECT value FROM evaluations WHERE key = ?", (key,)).fetchone()
         if row is not None:
             self._memory[key] = row[0]
@@ -47,5 +53,5 @@ class EvaluationCache:
         """Stores ``value``."""
         self._memory[key] = value
         if self.path is not None:
-            with closing(self._connect()) as connection, connection:
+            with self._connected() as connection:
                 connection.execute("INSERT OR REPLACE INTO evaluations VALUES (?, ?)", (key, value))

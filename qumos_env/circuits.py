@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cirq
@@ -78,16 +78,22 @@ def part_blocks(design: Design, axis: str) -> tuple[Block, ...]:
     return tuple(build_block(design, part.qubits, part.gates, axis) for part in design.parts)
 
 
-def joint_blocks(design: Design, axis: str) -> tuple[Block, ...]:
-    """One block per group of parts that gate cuts join: what the owner simulates, cuts uncut."""
+def joint_blocks(design: Design, axis: str, parts: Iterable[int] | None = None) -> tuple[Block, ...]:
+    """One block per group of ``parts`` (default all) that gate cuts join, cuts uncut: what the owner simulates.
+
+    With the parts of one provider: what its thief can put together, since it holds every variant of both sides of such a cut.
+    """
+    chosen = set(range(design.n_parts) if parts is None else parts)
     group = list(range(design.n_parts))
     for placed in design.cut_gates:
-        a, b = sorted(group[design.partition[qubit]] for qubit in placed.gate.qubits)
-        group = [a if member == b else member for member in group]
+        homes = [design.partition[qubit] for qubit in placed.gate.qubits]
+        if chosen.issuperset(homes):
+            a, b = sorted(group[home] for home in homes)
+            group = [a if member == b else member for member in group]
     blocks = []
-    for root in sorted(set(group)):
+    for root in sorted({group[part] for part in chosen}):
         qubits = tuple(qubit for qubit, part in enumerate(design.partition) if group[part] == root)
-        gates = [placed for placed in design.placed_gates if placed.gate.qubits[0] in qubits]
+        gates = [placed for placed in design.placed_gates if set(placed.gate.qubits) <= set(qubits)]
         blocks.append(build_block(design, qubits, gates, axis))
     return tuple(blocks)
 

@@ -126,6 +126,8 @@ class Design:
         if len(self.assignment) != seen + 1:
             raise QumosError(f"design: assignment names {len(self.assignment)} provider(s) for {seen + 1} part(s)")
         for gate in self.gates:
+            if not isinstance(gate, Gate):
+                raise QumosError(f"design: gates holds {gate!r}, a Gate is expected")
             outside = [qubit for qubit in gate.qubits if not 0 <= qubit < len(partition)]
             if outside:
                 raise QumosError(f"design: gate {gate.name} acts on qubit {outside[0]}, the register has 0 to {len(partition) - 1}")

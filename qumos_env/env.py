@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 
 from .actions import DesignState, action_table
-from .errors import EvaluationFailure, QumosError, unknown
-from .evaluation import Evaluator
+from .errors import EvaluationFailure, unknown
+from .evaluation import Evaluator, checked_seed
 from .observation import ObservationEncoder
 from .scenario import Scenario, load_scenario, parse_scenario
 
@@ -80,7 +80,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
             scenario = load_scenario(scenario)
         self.scenario = scenario
         self.render_mode = render_mode
-        self.evaluation_seed = evaluation_seed
+        self.evaluation_seed = None if evaluation_seed is None else checked_seed(evaluation_seed)
         self.table = action_table(scenario)
         self.evaluator = Evaluator(scenario, cache)
         self._encoder = ObservationEncoder(scenario)
@@ -143,7 +143,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         info: dict[str, Any] = {"design": design.to_dict()}
         try:
             evaluation = self.evaluator.evaluate(design, seed=self.evaluation_seed)
-        except (EvaluationFailure, QumosError) as error:
+        except EvaluationFailure as error:
             return 0.0, info | {"failure": str(error)}
         return evaluation.reward, info | {"evaluation": evaluation.to_dict(), "rewards": dict(evaluation.rewards)}
 

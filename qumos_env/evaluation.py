@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,12 +18,12 @@ from .cache import EvaluationCache
 from .design import Design
 from .errors import EvaluationFailure, QumosError
 from .model import DistributedQNN
-from .reward import Measured, reward_parts
+from .reward import Measured, check_blend, reward_parts
 from .scenario import Scenario
 from .workload import PreparedDraw, Rows, Workload, split_accuracy
 
 # Part of every cache key: raise it when a change alters the figures of an evaluation.
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 QUERIES_ONLY = "queries only"  # no provider can have this name
 GATE_CUT_OVERHEAD = 9  # shots per cut, the same for every cut angle
 
@@ -30,6 +31,9 @@ GATE_CUT_OVERHEAD = 9  # shots per cut, the same for every cut angle
 @dataclass(frozen=True)
 class Evaluation:
     """What an evaluation measured. Accuracies and AUCs are in [0, 1]; ``_se`` is the standard error over the K draws.
+
+    The K draws share one data set (and with ``half_split`` one pool of members), so these errors cover the drawing of rows and
+    of initial angles, not that of another data set.
 
     Attributes:
         design_hash, scenario, rows, seed, draws: what was evaluated, on which rows, and how often it was redrawn.
@@ -94,7 +98,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
-        """The evaluation that ``to_json`` wrote."""
+        """The evaluation that ``to_json`` wrote; ValueError or TypeError for anything else."""
         return cls(**json.loads(text))
 
 
@@ -117,6 +121,7 @@ class Evaluator:
     """
 
     def __init__(self, scenario: Scenario, cache: str | Path | None = None) -> None:
+        check_blend(scenario.reward)
         self.scenario = scenario
         self._cache = EvaluationCache(cache)
 
@@ -145,11 +150,14 @@ class Evaluator:
         if rows not in ("search", "test"):
             raise QumosError(f"rows is {rows!r}, choose search or test")
         self.scenario.check_design(design, limits=limits)
-        seed = self.scenario.seed if seed is None else seed
+        seed = self.scenario.seed if seed is None else checked_seed(seed)
         key = f"{self._identity}/{design.hash}/{rows}/{seed}"
         found = self._cache.get(key)
         if found is not None:
-            return Evaluation.from_json(found)
+            try:
+                return Evaluation.from_json(found)
+            except (ValueError, TypeError):
+                pass  # an unreadable entry is measured again and replaced
         with threadpool_limits(1):
             evaluation = self._measure(design, seed, rows)
         self._cache.put(key, evaluation.to_json())
@@ -190,8 +198,10 @@ class Evaluator:
 
         everything = np.ones(len(results), bool)
         rewards = parts(everything)
-        left_out = range(len(results)) if len(results) > 1 else ()
-        leave_one_out = [sum(parts(everything & (np.arange(len(results)) != k)).values()) for k in left_out]
+        # With half_split the two draws of a pair share their pool, one's members being the other's non-members: one unit.
+        unit = np.arange(len(results)) // (2 if scenario.draws.half_split else 1)
+        left_out = range(unit[-1] + 1) if unit[-1] > 0 else ()
+        leave_one_out = [sum(parts(everything & (unit != k)).values()) for k in left_out]
         advantage = accuracy - control.accuracies
         return Evaluation(
             design_hash=design.hash,
@@ -203,18 +213,18 @@ class Evaluator:
             reward_se=_jackknife(np.array(leave_one_out)),
             rewards=rewards,
             accuracy=float(accuracy.mean()),
-            accuracy_se=_standard_error(accuracy),
+            accuracy_se=_standard_error(accuracy, unit),
             chance=chance,
             theft=float(theft.mean()),
-            theft_se=_standard_error(theft),
+            theft_se=_standard_error(theft, unit),
             theft_provider=strongest[0],
             theft_tier=strongest[1],
             control=float(control.accuracies.mean()),
             control_name=control.name,
             query_control=query_control,
-            nothing_worth_stealing=bool(advantage.mean() < 2 * _standard_error(advantage)),
+            nothing_worth_stealing=bool(advantage.mean() < 2 * _standard_error(advantage, unit)),
             membership_auc=float(aucs.mean()),
-            membership_auc_se=_standard_error(aucs),
+            membership_auc_se=_standard_error(aucs, unit),
             cost=cost,
             thieves={"/".join(thief): float(np.mean([result.thieves[thief][1] for result in results])) for thief in results[0].thieves},
             per_draw={
@@ -259,6 +269,17 @@ class Evaluator:
         ]
 
 
+def checked_seed(seed: int) -> int:
+    """``seed`` as a plain integer; QumosError for anything but a whole number from 0."""
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        value = -1
+    if value < 0:
+        raise QumosError(f"the evaluation seed is {seed!r}, a whole number from 0 is needed")
+    return value
+
+
 def design_cost(design: Design, scenario: Scenario) -> float:
     """Qubits acted on by every gate, times the provider's price, 9-fold per gate cut; a scenario with shots charges per 1,000."""
     price = [scenario.provider(name).price for name in design.assignment]
@@ -266,8 +287,10 @@ def design_cost(design: Design, scenario: Scenario) -> float:
     return float(local * GATE_CUT_OVERHEAD ** len(design.cut_gates) * (1.0 if design.shots is None else design.shots / 1000))
 
 
-def _standard_error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+def _standard_error(values: np.ndarray, unit: np.ndarray) -> float:
+    """Standard error of the mean over the units (draws, or pairs of them) that count as independent; 0 for a single one."""
+    means = np.bincount(unit, values) / np.bincount(unit)
+    return float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
 
 
 def _jackknife(leave_one_out: np.ndarray) -> float:

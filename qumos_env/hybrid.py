@@ -1,7 +1,8 @@
 """Hybrid models: a classical torch network in front of quantum circuits, trained together.
 
 ``HybridQNN`` puts any ``torch.nn.Module`` in front of the parts of a design. ``convolutional_hybrid_qnn`` and ``basic_qnn`` are
-the two architectures of Su et al. (arXiv 2509.06086, as in the code published with it), amplitude-encoded on one register. All are plain torch modules: train them with torch's optimisers (Adam, AMSGrad, SGD with momentum).
+the two architectures of Su et al. (arXiv 2509.06086, as in the code published with it), amplitude-encoded on one register. All
+are plain torch modules: train them with torch's optimisers (Adam, AMSGrad, SGD with momentum).
 """
 
 from __future__ import annotations

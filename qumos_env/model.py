@@ -250,6 +250,8 @@ class DistributedQNN:
     """
 
     def __init__(self, design: Design, n_classes: int, settings: ModelSection | None = None, axis: str | None = None) -> None:
+        if n_classes < 2:
+            raise QumosError(f"n_classes is {n_classes}, at least 2 are needed")
         self.design = design
         self.n_classes = n_classes
         self.settings = settings or ModelSection()

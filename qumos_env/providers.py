@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from .gates import REGISTRY
 
@@ -28,4 +28,4 @@ class Provider(BaseModel):
     max_parts: Annotated[int, Field(ge=1)] = 8
     gates: tuple[str, ...] = tuple(REGISTRY)
     mid_circuit_measurement: bool = True
-    price: Annotated[float, Field(ge=0)] = 1.0
+    price: Annotated[FiniteFloat, Field(ge=0)] = 1.0

@@ -64,8 +64,13 @@ def product(measured: Measured, weights: RewardSection) -> dict[str, float]:
 BLENDS: dict[str, Callable[[Measured, RewardSection], dict[str, float]]] = {"default": default, "product": product}
 
 
-def reward_parts(measured: Measured, weights: RewardSection) -> dict[str, float]:
-    """The named parts of the scenario's blend; their sum is the reward. Raises QumosError for an unknown blend."""
+def check_blend(weights: RewardSection) -> None:
+    """Raises QumosError where the blend is not in the registry."""
     if weights.blend not in BLENDS:
         raise unknown("reward blend", weights.blend, BLENDS)
+
+
+def reward_parts(measured: Measured, weights: RewardSection) -> dict[str, float]:
+    """The named parts of the scenario's blend; their sum is the reward. Raises QumosError for an unknown blend."""
+    check_blend(weights)
     return BLENDS[weights.blend](measured, weights)

@@ -301,10 +301,14 @@ def test_only_rzz_spans_parts_and_only_while_cuts_are_left() -> None:
         assert across <= valid_names(start(make(limits, plain), (0, 1, 0, 1), (0, 1)))
 
 
-def test_cuts_are_absent_where_none_are_allowed() -> None:
-    """A block vocabulary without cuts has no two-qubit gate actions at all."""
-    table = action_table(make({"qubits": 4, "max_part_qubits": 2, "vocabulary": "blocks"}))
-    assert not [action for action in table.actions if action.kind == "gate"]
+def test_cuts_are_masked_where_none_are_allowed() -> None:
+    """The actions exist, so that scenarios with and without cuts look alike, but are never valid."""
+    scenario = make({"qubits": 4, "max_part_qubits": 2, "vocabulary": "blocks"})
+    table = action_table(scenario)
+    cuts = [table.index(action) for action in table.actions if action.kind == "gate"]
+    assert {table.actions[number].gate for number in cuts} == {"rzz"} and len(cuts) == 6
+    state = DesignState(scenario).replay(table.opening((0, 0, 1, 1), (0, 0)))
+    assert state.phase == "gates" and not state.mask()[cuts].any()
 
 
 def test_symmetric_gates_have_ascending_qubits() -> None:

@@ -531,7 +531,7 @@ class TestRLlib:
         assert summary.distinct == 20 and more[0].index == len(trials)
 
     def test_a_killed_runner_comes_back(self) -> None:
-        import psutil
+        psutil = pytest.importorskip("psutil")
 
         scenario = load_scenario("iris-smoke")
         over = {**tuned_settings("reinforce", "iris-smoke"), "batch": 6}

@@ -103,7 +103,7 @@ def test_no_command_prints_the_help(arguments: list[str], here: Workplace) -> No
 def test_list_scenarios(here: Workplace) -> None:
     """As a table and as JSON."""
     text = here.output("scenarios", "list")
-    assert "reliability" in text
+    assert "reliable" in text
     rows = json.loads(here.output("scenarios", "list", "--json"))
     assert [row["name"] for row in rows] == list(list_scenarios())
     for row in rows:

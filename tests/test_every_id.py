@@ -18,17 +18,23 @@ IDS = [f"qumos_env:{env_id(name)}" for name in list_scenarios()]
 
 
 def rollout(identifier: str, steps: int = 12) -> list[Any]:
-    """A masked episode without ``finish``, as plain data: observations, rewards, flags and info of every step."""
+    """A masked episode with its evaluation, as plain data: observations, rewards, flags and info of every step."""
     env = gym.make(identifier)
     observation, info = env.reset(seed=3)
     generator = np.random.default_rng(5)
     trace: list[Any] = [plain(observation), plain(info)]
+    terminated = False
     for _ in range(steps):
         valid = np.flatnonzero(info["action_mask"][:-1])
         if len(valid) == 0:
             break
         observation, reward, terminated, truncated, info = env.step(int(generator.choice(valid)))
         trace.append([plain(observation), reward, terminated, truncated, plain(info)])
+    while not terminated:
+        valid = np.flatnonzero(info["action_mask"])
+        observation, reward, terminated, truncated, info = env.step(int(valid[-1]))
+        trace.append([plain(observation), reward, terminated, truncated, plain(info)])
+    assert "evaluation" in info
     return trace
 
 

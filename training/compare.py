@@ -25,7 +25,7 @@ from .tables import short
 from .workflow import run_to_results
 
 MARKER, PLOT = "compare.json", "compare.png"
-HEADINGS = ("agent", "test reward (IQM)", "search", "acc.", "stolen", "designs", "episodes")
+HEADINGS = ("agent", "test reward (IQM)", "search", "acc.", "stolen", "designs", "eps.")
 
 
 def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: bool) -> dict[str, Any]:

@@ -225,7 +225,8 @@ def select_and_score(
         hand_made = [Entrant(baseline.name, baseline.design, baseline.limits) for baseline in references]
         entrants = [Entrant("winner", winner), *hand_made]
         if random_winner is not None:
-            entrants.append(Entrant("random search", random_winner))
+            # The number tells how far the comparison goes: usually a tenth of the search's budget.
+            entrants.append(Entrant(f"random, {_random_budget(plan, summary)} designs", random_winner))
         with display.work("scoring on the test split", len(entrants) * plan.test_seeds) as work:
             scored = score(pool, entrants, plan.test_seeds, work.at)
     return Results(
@@ -244,11 +245,13 @@ def _race(pool: EvaluationPool, display: Display, title: str, designs: Sequence[
         return race(pool, designs, work.at)
 
 
+def _random_budget(plan: RunPlan, summary: SearchSummary) -> int:
+    return plan.random_budget if plan.random_budget >= 0 else max(MIN_RANDOM_BUDGET, round(RANDOM_SHARE * summary.distinct))
+
+
 def _random_winner(plan: RunPlan, summary: SearchSummary, pool: EvaluationPool, display: Display) -> Design | None:
     """The best of a random search, chosen as the winner was."""
-    budget = plan.random_budget
-    if budget < 0:
-        budget = max(MIN_RANDOM_BUDGET, round(RANDOM_SHARE * summary.distinct))
+    budget = _random_budget(plan, summary)
     if budget == 0:
         return None
     task = SearchTask(

@@ -1,9 +1,10 @@
 """Theft of a model by whoever broke into one provider.
 
 The adversary sees the trained angles of every part that its provider runs, owns a few labelled rows, may query the service
-with them, and knows the scenario: register width, classes, kind of head. It does not have the owner's head and preprocessing,
-nor the other parts. Its own preprocessing is fitted on its rows alone: from its queries it knows how the owner encodes those rows
-on the qubits it holds, and fits a map from raw features to these angles; for other qubits it has to make up its own. (A thief
+with them, and knows the scenario (register width, classes, kind of head) and the partition. It does not have the owner's head
+and preprocessing, nor the other parts. Its own preprocessing is fitted on its rows alone: from its queries it knows how the
+owner encodes those rows on the qubits it holds, and fits a map from raw features to these angles; for other qubits it has to
+make up its own. (A thief
 that ignores the angles it intercepts and only fits its own PCA runs the stolen circuit on the wrong features: theft then looks
 about .1 weaker than it is.) Every figure has to be read beside the no-loot controls of ``qumos_env.attacks.controls``, which use
 the same rows.
@@ -22,7 +23,7 @@ import numpy as np
 
 from ..actions import block_gates
 from ..ansatz import ring_or_chain, ry_cz_blocks
-from ..circuits import Block, initial_angles, part_blocks
+from ..circuits import Block, initial_angles, joint_blocks, part_blocks
 from ..design import Design, Gate
 from ..heads import LinearHead, make_head, softmax
 from ..model import CircuitStack, Parameters, one_hot, train_stack
@@ -69,8 +70,7 @@ class Thief:
         self.n_qubits = design.n_qubits
         held = {part.index for part in design.held_by(provider)}
         self._holds = np.array([part in held for part in design.partition])
-        blocks = part_blocks(design, axis)
-        self.stolen = CircuitStack([block for index, block in enumerate(blocks) if index in held], design.n_qubits)
+        self.stolen = CircuitStack(joint_blocks(design, axis, held), design.n_qubits)
         self.guess = _guess(design, held)
         guessed: Sequence[Block] = part_blocks(self.guess, axis)
         self.rest = CircuitStack([block for index, block in enumerate(guessed) if index not in held], design.n_qubits)

@@ -17,7 +17,7 @@ from typing import Literal
 import cirq
 import numpy as np
 
-from ..errors import QumosError
+from ..errors import QumosError, unknown
 from .program import InputRotation, Program
 from .qsim_backend import Segment
 from .states import NATIVE_MATRIX, product_states, rotate_samples
@@ -134,6 +134,8 @@ class CircuitEngine:
         threads: int = 1,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
+        if route not in ("auto", "unitary", "states"):
+            raise unknown("route", route, ("auto", "unitary", "states"))
         if threads < 1:
             raise QumosError(f"threads is {threads}, at least 1 is needed")
         per_sample = _LIVE_ARRAYS * _AMPLITUDE_BYTES * 2**program.n_qubits

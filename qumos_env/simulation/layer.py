@@ -60,7 +60,10 @@ class QuantumLayer(torch.nn.Module):
             raise QumosError("input_symbols: amplitude encoding takes the place of input symbols")
         if not observables:
             raise QumosError("observables: at least one is needed")
-        sums = [cirq.PauliSum.wrap(observable) for observable in observables]
+        try:
+            sums = [cirq.PauliSum.wrap(observable) for observable in observables]
+        except (TypeError, ValueError) as error:
+            raise QumosError("observables: a list of Pauli strings or sums on qubits is needed, such as [cirq.Z(qubit)]") from error
         register = sorted(circuit.all_qubits().union(*(item.qubits for item in sums))) if qubits is None else list(qubits)
         if weight_symbols is None:
             weight_symbols = [name for name in natural_symbols(circuit) if name not in set(input_symbols)]
