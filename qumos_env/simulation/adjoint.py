@@ -57,7 +57,7 @@ class Observable:
                 if qubit not in place:
                     raise QumosError(f"observables: {operator} acts on {qubit}, which is not a qubit of the circuit")
             paulis = {place[qubit]: str(pauli) for qubit, pauli in string.items()}
-            source, factor = _pauli_action(paulis, len(qubits))
+            source, factor = pauli_action(paulis, len(qubits))
             factor = factor * complex(string.coefficient).real
             if set(paulis.values()) <= {"Z"}:
                 diagonal += factor.real
@@ -66,7 +66,8 @@ class Observable:
         return cls(diagonal.astype(np.float32), tuple(terms))
 
 
-def _pauli_action(paulis: dict[int, str], n_qubits: int) -> tuple[np.ndarray, np.ndarray]:
+def pauli_action(paulis: dict[int, str], n_qubits: int) -> tuple[np.ndarray, np.ndarray]:
+    """The Pauli product ``paulis`` (qubit to axis) as (source, factor), each ``[2**n]``: ``(Pψ)[i] = factor[i]·ψ[source[i]]``."""
     index = np.arange(2**n_qubits)
     source, factor = index.copy(), np.ones(2**n_qubits, complex)
     for qubit, pauli in paulis.items():
@@ -332,7 +333,7 @@ class CircuitEngine:
 
     def _input_reading(self, costates: np.ndarray, states: np.ndarray, rotation: InputRotation) -> np.ndarray:
         """Per sample ∂L/∂x of one input rotation: scale·Im⟨λ|P|ψ⟩ behind it."""
-        source, factor = _pauli_action({rotation.qubit: rotation.axis}, self.program.n_qubits)
+        source, factor = pauli_action({rotation.qubit: rotation.axis}, self.program.n_qubits)
         turned = factor.astype(np.complex64)[:, None] * states[source]
         return rotation.scale * np.einsum("ib,ib->b", costates.conj(), turned).imag
 

@@ -131,7 +131,7 @@ def compile_circuit(
     weights = {name: index for index, name in enumerate(weight_symbols)}
     instructions: list[Instruction] = []
     for op in circuit.all_operations():
-        instructions.extend(_instructions(op, place, inputs, weights))
+        instructions.extend(operation_instructions(op, place, inputs, weights))
     return assemble(len(place), len(inputs), len(weights), instructions)
 
 
@@ -172,16 +172,21 @@ def assemble(n_qubits: int, n_inputs: int, n_weights: int, instructions: Iterabl
     )
 
 
-def _instructions(
+def operation_instructions(
     op: cirq.Operation, place: Mapping[cirq.Qid, int], inputs: Mapping[str, int], weights: Mapping[str, int]
 ) -> list[Instruction]:
+    """The instructions of one operation; ``place``, ``inputs`` and ``weights`` number its qubits and symbols.
+
+    Raises:
+        QumosError: the gate is not supported, or its angle is not linear in one symbol.
+    """
     qubits = tuple(place[qubit] for qubit in op.qubits)
     if not cirq.is_parameterized(op):
         return [_fixed(op, qubits)] if qubits else []
     found = _pauli_rotation(op.gate)
     if found is None:
         pieces = _decompose(op)
-        return [item for piece in pieces for item in _instructions(piece, place, inputs, weights)]
+        return [item for piece in pieces for item in operation_instructions(piece, place, inputs, weights)]
     axes, angle = found
     name, scale, offset = _linear(angle, op)
     if name in weights:
