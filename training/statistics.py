@@ -48,6 +48,6 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> Interval:
     if len(data) < 2:
         return Interval(centre, float("nan"), float("nan"))
     picks = np.random.default_rng(seed).integers(len(data), size=(RESAMPLES, len(data)))
-    means = [interquartile_mean(data[pick]) for pick in picks]
+    means = stats.trim_mean(data[picks], 0.25, axis=1) if len(data) >= 4 else data[picks].mean(axis=1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(centre, float(low), float(high))
