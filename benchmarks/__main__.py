@@ -14,13 +14,13 @@ from qumos_env.errors import QumosError, unknown
 from .cases import CASES
 from .registry import Outcome
 from .report import environment, markdown, write_json
-from .workers import Disagreement
+from .workers import Disagreement, PeerUnavailable
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the cases named in ``arguments`` (default: all) and prints the report; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed of qumos_env, side by side with other libraries.")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}; default all")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)}, or what stands before the dash; default all")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures, all repeats included, as JSON")
     parser.add_argument("--repeats", type=int, default=25, metavar="N", help="repeats per case (default %(default)s)")
     chosen = parser.parse_args(arguments)
@@ -29,24 +29,26 @@ def main(arguments: list[str] | None = None) -> int:
             raise QumosError(f"--repeats is {chosen.repeats}, at least 1 is needed")
         if chosen.out is not None and not chosen.out.absolute().parent.is_dir():
             raise QumosError(f"--out: folder {chosen.out.absolute().parent} does not exist")
-        for name in chosen.cases:
-            if name not in CASES:
-                raise unknown("case", name, CASES)
+        names: list[str] = []
+        for wanted in chosen.cases or [""]:
+            group = [name for name in CASES if wanted in ("", name, name.partition("-")[0])]
+            if not group:
+                raise unknown("case", wanted, CASES)
+            names += group
     except QumosError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     outcomes: dict[str, Outcome] = {}
     try:
-        for name in dict.fromkeys(chosen.cases or CASES):
+        for name in dict.fromkeys(names):
             print(f"benchmarks: {name} ...", file=sys.stderr, flush=True)
             outcomes[name] = CASES[name].run(chosen.repeats)
-    except Disagreement as error:
+            if chosen.out is not None:  # after every case, since a run may be ended
+                write_json(chosen.out, outcomes, environment(outcomes))
+    except (Disagreement, PeerUnavailable) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    facts = environment(outcomes)
-    print(markdown(outcomes, facts))
-    if chosen.out is not None:
-        write_json(chosen.out, outcomes, facts)
+    print(markdown(outcomes, environment(outcomes)))
     return 0
 
 

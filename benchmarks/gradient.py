@@ -1,75 +1,154 @@
-"""One full-batch gradient step of one part, against PennyLane."""
+"""Gradient steps, forward passes and whole short trainings of one part, against other libraries."""
 
 from __future__ import annotations
 
-import sys
+import functools
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
 from .registry import Outcome, Row, Target, case
-from .workers import Disagreement, PeerUnavailable, Worker, peer_python, take_turns
+from .serving import Workload
+from .workers import ENGINE, LAYER, PEERS, Disagreement, PeerUnavailable, Times, Worker, take_turns
 
-PENNYLANE = ("pennylane==0.45.1",)
-QUBITS, LAYERS, ROWS = 4, 3, 200
-RATIO = Target(at_least=20)
-_TOLERANCE = 1e-5
+LAYERS = 3
+SIZES = {4: 200, 8: 256, 12: 64, 16: 16}  # rows by qubits
+STEP_TARGETS = {4: Target(at_least=2.5), 8: Target(at_least=3), 12: Target(at_least=3), 16: Target(at_least=2)}
+PENNYLANE_TARGET = Target(at_least=20)
+STEPS, RATE = 80, 0.05
+FRESH_TARGET = Target(at_least=40)
+NAIVE_ROWS = 10
+_FRESH_LIMIT = 40.0
+_FRESH_BUDGET = 60.0
+_TOLERANCE = 1e-3
+_COMPARED = ["engine", "layer", *(name for name in PEERS if name != "naive")]
 
 
-def workload() -> dict[str, object]:
-    """Inputs ``[rows, qubits]``, targets of ⟨Z⟩ ``[rows, qubits]`` and start weights ``[layers, qubits, 2]`` in radians."""
-    generator = np.random.default_rng(0)
-    return {
-        "command": "setup",
-        "inputs": generator.uniform(0, np.pi, (ROWS, QUBITS)).tolist(),
-        "targets": generator.choice([-1.0, 1.0], (ROWS, QUBITS)).tolist(),
-        "weights": generator.uniform(-np.pi, np.pi, (LAYERS, QUBITS, 2)).tolist(),
-    }
+def _difference(left: object, right: object) -> float:
+    """The largest difference, relative to the largest value of ``right``."""
+    return float(np.abs(np.array(left) - np.array(right)).max() / np.abs(np.array(right)).max())
+
+
+class _Sides:
+    """The workers of a case that are available, set up and found to agree, and rows for those that are not."""
+
+    def __init__(self, stack: ExitStack, work: Workload, what: str, names: list[str]) -> None:
+        self.workers: dict[str, Worker] = {}
+        self.missing: list[Row] = []
+        self.notes: list[str] = []
+        self.versions: dict[str, str] = {}
+        self.configurations: dict[str, str] = {}
+        wanted: dict[str, Any] = {}
+        for name, peer in {"engine": ENGINE, "layer": LAYER, **PEERS}.items():
+            if name not in names:
+                continue
+            try:
+                worker = stack.enter_context(Worker(peer))
+                answer = worker.ask("setup", workload=work.to_json(), what=what, check=what)
+            except PeerUnavailable as error:
+                if name in ("engine", "layer"):
+                    raise
+                self.missing.append(Row(peer.title, "ms", [], missing=f"peer not available: {str(error).replace('|', '/')}"))
+                continue
+            wanted = wanted or answer
+            worst = _difference(answer["computed"], wanted["computed"])
+            if worst > _TOLERANCE:
+                raise Disagreement(f"{peer.title} differs from the engine in its {what} by {worst:.1e} of the largest value")
+            self.workers[name] = worker
+            self.configurations[name] = answer["chosen"]
+            self.versions |= answer["versions"]
+            if len(answer["configurations"]) > 1:
+                speeds = ", ".join(f"{key} {1e3 * seconds:.3g} ms" for key, seconds in answer["configurations"].items())
+                self.notes.append(f"{peer.title}: the fastest of its configurations here, {answer['chosen']} ({speeds}).")
+
+    def rows(self, times: dict[str, Times], target: Target | None, extra: dict[str, Target]) -> list[Row]:
+        """Times of every side, and ratios to the engine's."""
+        ours = times["engine"]
+        found, ratios = [], []
+        for name, peer in {"engine": ENGINE, "layer": LAYER, **PEERS}.items():
+            if name in times:
+                found.append(Row(peer.title, "ms", (1e3 * times[name].processor).tolist()))
+                if name in PEERS:
+                    ratios.append(Row(f"{peer.title} / engine", "x", (times[name].processor / ours.processor).tolist(), extra.get(name)))
+        others = [name for name in times if name in PEERS]
+        if others:
+            best = min(others, key=lambda name: float(np.median(times[name].processor)))
+            theirs = times[best]
+            ratios.append(Row(f"best peer ({best}) / engine", "x", (theirs.processor / ours.processor).tolist(), target))
+            ratios.append(Row(f"best peer ({best}) / engine, by the clock", "x", (theirs.clock / ours.clock).tolist()))
+        elif target:
+            ratios.append(Row("best peer / engine", "x", [], target, "no peer available"))
+        return [*found, *self.missing, *ratios]
+
+
+def _timed(n_qubits: int, what: str, repeats: int) -> Outcome:
+    with ExitStack() as stack:
+        sides = _Sides(stack, Workload.make(n_qubits, LAYERS, SIZES[n_qubits]), what, _COMPARED)
+        times = take_turns(sides.workers, repeats)
+    sides.missing.append(Row(PEERS["naive"].title, "ms", [], missing="not run: slow, see the case naive"))
+    if what == "forward":
+        return Outcome(sides.rows(times, None, {}), sides.notes, sides.versions)
+    extra = {"default.qubit": PENNYLANE_TARGET} if n_qubits == 4 else {}
+    return Outcome(sides.rows(times, STEP_TARGETS[n_qubits], extra), sides.notes, sides.versions)
+
+
+for _qubits, _rows in SIZES.items():
+    _angles = f"{2 * LAYERS * _qubits} trainable angles ({LAYERS} layers of RY, RZ and a CZ ring)"
+    _shape = f"of a {_qubits}-qubit part with {_angles} on {_rows} samples"
+    _rules = "one thread a side, the sides taking turns; processor time unless the clock is named. Compilation is not counted."
+    case(f"gradient-{_qubits}", f"one full-batch gradient-descent step {_shape}, mean squared error of Z on every qubit; {_rules}")(
+        functools.partial(_timed, _qubits, "gradient")
+    )
+    case(f"forward-{_qubits}", f"Z on every qubit {_shape}; {_rules}")(functools.partial(_timed, _qubits, "forward"))
 
 
 @case(
-    "gradient",
-    f"one full-batch gradient-descent step of a {QUBITS}-qubit part with {2 * LAYERS * QUBITS} trainable angles ({LAYERS} layers of RY, RZ"
-    f" and a CZ ring) on {ROWS} samples, mean squared error of Z on every qubit, one thread a side, the sides taking turns;"
-    " processor time unless the clock is named.",
+    "fresh",
+    f"a 4-qubit circuit that no side has seen (3 layers of two rotations per qubit and a ring; axes and CZ or CX drawn anew in every"
+    f" repeat) is built, compiled where the library compiles, and trained for {STEPS} steps of Adam on {SIZES[4]} samples; processor time.",
 )
-def run(repeats: int) -> Outcome:
-    """Times the engine (which the evaluator uses) and QuantumLayer (torch autograd, as PennyLane's torch interface) beside PennyLane."""
-    notes: list[str] = []
-    versions: dict[str, str] = {}
+def fresh(repeats: int) -> Outcome:
+    """All sides train the same circuits from the same start and must reach the same loss."""
+    found: dict[str, list[tuple[float, float]]] = {}
     with ExitStack() as stack:
-        sides = {}
-        for name in ("engine", "layer"):
-            sides[name] = stack.enter_context(Worker(sys.executable, "qumos_worker.py", search_path=True))
-        gradients = {name: worker.ask(workload() | {"variant": name})["gradient"] for name, worker in sides.items()}
-        try:
-            peer = stack.enter_context(Worker(peer_python(PENNYLANE), "pennylane_worker.py", search_path=False))
-            answer = peer.ask(workload())
-        except PeerUnavailable as error:
-            notes.append(f"PennyLane: peer not available ({error}).")
-        else:
-            sides["peer"], gradients["peer"] = peer, answer["gradient"]
-            versions = answer["versions"]
-            speeds = ", ".join(f"{name} {1e3 * seconds:.3g} ms" for name, seconds in answer["configurations"].items())
-            notes.append(f"PennyLane runs in the fastest of its configurations here, {answer['chosen']} ({speeds}).")
-            notes.append(
-                "Frameworks that compile every new circuit (JAX) are not in this table: a search trains each circuit only briefly."
-            )
-        for name, found in gradients.items():
-            worst = float(np.abs(np.array(found) - np.array(gradients["engine"])).max())
-            if worst > _TOLERANCE:
-                raise Disagreement(f"gradient: {name} differs from the engine by {worst:.1e}, so the times cannot be compared")
-        times = take_turns(sides, repeats)
-    rows = [
-        Row("qumos_env engine", "ms", (1e3 * times["engine"].processor).tolist()),
-        Row("qumos_env QuantumLayer", "ms", (1e3 * times["layer"].processor).tolist()),
-    ]
-    if "peer" in times:
-        theirs = times["peer"]
-        rows += [
-            Row("PennyLane default.qubit, backprop", "ms", (1e3 * theirs.processor).tolist()),
-            Row("PennyLane / engine", "x", (theirs.processor / times["engine"].processor).tolist(), RATIO),
-            Row("PennyLane / engine, by the clock", "x", (theirs.clock / times["engine"].clock).tolist()),
-            Row("PennyLane / QuantumLayer", "x", (theirs.processor / times["layer"].processor).tolist()),
-        ]
-    return Outcome(rows, notes, versions)
+        names = [name for name in _COMPARED if name != "lightning.qubit"]
+        sides = _Sides(stack, Workload.make(4, LAYERS, SIZES[4], 0), "gradient", names)
+        for name in ("lightning.qubit", "naive"):
+            sides.missing.append(Row(PEERS[name].title, "ms", [], missing="not run: slow, see the gradient step"))
+        spent, repeat = 0.0, 0
+        while repeat < repeats and (repeat < 3 or spent < _FRESH_BUDGET):
+            repeat += 1
+            work = Workload.make(4, LAYERS, SIZES[4], repeat)
+            order = list(sides.workers)
+            loss = None
+            for name in order[repeat % len(order) :] + order[: repeat % len(order)]:
+                question = {"workload": work.to_json(), "configuration": sides.configurations[name], "steps": STEPS, "rate": RATE}
+                try:
+                    answer = sides.workers[name].ask("fresh", _FRESH_LIMIT, **question)
+                except PeerUnavailable as error:
+                    if name not in PEERS:
+                        raise
+                    sides.missing.append(Row(PEERS[name].title, "ms", [], missing=f"not timed: {error}"))
+                    del sides.workers[name]
+                    continue
+                loss = answer["loss"] if loss is None else loss
+                if abs(answer["loss"] - loss) > _TOLERANCE:
+                    raise Disagreement(f"fresh: {name} trains to a loss of {answer['loss']:.5f}, another side to {loss:.5f}")
+                found.setdefault(name, []).append((answer["seconds"], answer["clock"]))
+                spent += answer["clock"]
+    times = {name: Times(*np.array(values).T) for name, values in found.items() if name in sides.workers}
+    return Outcome(sides.rows(times, FRESH_TARGET, {}), sides.notes, sides.versions)
+
+
+@case(
+    "naive",
+    f"the gradient step of gradient-4 on {NAIVE_ROWS} samples, against parameter shift by one call of"
+    " QSimSimulator.simulate_expectation_values per shift and sample; processor time.",
+)
+def naive(repeats: int) -> Outcome:
+    """What a user of qsim has without an adjoint; so slow that the other cases leave it out."""
+    with ExitStack() as stack:
+        sides = _Sides(stack, Workload.make(4, LAYERS, NAIVE_ROWS), "gradient", ["engine", "naive"])
+        times = take_turns(sides.workers, repeats, budget=20)
+    return Outcome(sides.rows(times, None, {}), sides.notes, sides.versions)

@@ -1,120 +1,109 @@
-"""Worker of the case ``gradient``: PennyLane. Runs in its own environment, without qumos_env; see ``benchmarks.workers``.
-
-It tries the interfaces, precisions and encodings that keep the whole batch in one broadcast execution, and keeps the fastest.
-"""
+"""Worker: PennyLane. It tries the interfaces, precisions and encodings that its users have, and keeps the fastest."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
+import functools
 from collections.abc import Callable
-from importlib.metadata import version
 
 import numpy as np
 import pennylane as qml  # type: ignore[import-not-found]
 import torch
 from pennylane import numpy as pnp
 
-RATE = 1e-3
-Gradient = Callable[[np.ndarray], np.ndarray]
+from .serving import Configurations, Model, Workload, serve
+
+_ROTATION = {"x": qml.RX, "y": qml.RY, "z": qml.RZ}
+_PAIR = {"cz": qml.CZ, "cx": qml.CNOT}
+_SEARCHED_QUBITS = 4  # wider, only the fastest of these is run: trying all takes minutes
 
 
-def node(n_qubits: int, layers: int, interface: str, *, states: bool) -> qml.QNode:
+def node(work: Workload, device: str, interface: str, *, states: bool, **options: object) -> qml.QNode:
     """⟨Z⟩ of every qubit for weights ``[layers, qubits, 2]`` and a broadcast batch of angles, or of product ``states``."""
+    n_qubits = work.n_qubits
 
     def body(weights: object, rows: object) -> list[object]:
         if states:
             qml.StatePrep(rows, wires=range(n_qubits))
         else:
             for q in range(n_qubits):
-                qml.RY(rows[:, q], wires=q)  # type: ignore[index]
-        for layer in range(layers):
-            for q in range(n_qubits):
-                qml.RY(weights[layer, q, 0], wires=q)  # type: ignore[index]
-                qml.RZ(weights[layer, q, 1], wires=q)  # type: ignore[index]
-            for q in range(n_qubits):
-                qml.CZ(wires=[q, (q + 1) % n_qubits])
+                qml.RY(rows[..., q], wires=q)  # type: ignore[index]
+        for kind, qubits, place in work.gates():
+            if place is None:
+                _PAIR[kind](wires=qubits)
+            else:
+                _ROTATION[kind](weights[place], wires=qubits)  # type: ignore[index]
         return [qml.expval(qml.PauliZ(q)) for q in range(n_qubits)]
 
-    return qml.QNode(body, qml.device("default.qubit", wires=n_qubits), interface=interface, diff_method="backprop")
+    return qml.QNode(body, qml.device(device, wires=n_qubits), interface=interface, **options)
 
 
-def product_states(angles: np.ndarray) -> np.ndarray:
-    """The RY-encoded product states ``[rows, 2**qubits]``, made once as qumos_env does, outside the measurement."""
-    states = np.ones((len(angles), 1))
-    for column in angles.T:
-        qubit = np.stack([np.cos(column / 2), np.sin(column / 2)], axis=1)
-        states = (states[:, :, None] * qubit[:, None, :]).reshape(len(angles), -1)
-    return states
+def torch_model(work: Workload, circuit: qml.QNode, dtype: torch.dtype, *, states: bool) -> Model:
+    """Differentiated by torch."""
+    rows = work.product_states() if states else work.inputs
+    data, wanted = torch.tensor(rows, dtype=dtype), torch.tensor(work.targets, dtype=dtype)
 
+    def values(weights: torch.Tensor) -> torch.Tensor:
+        return torch.stack(circuit(weights, data), 1).to(dtype)
 
-def torch_gradient(rows: np.ndarray, targets: np.ndarray, layers: int, dtype: torch.dtype, *, states: bool) -> Gradient:
-    """Of the mean squared error, by torch."""
-    circuit = node(targets.shape[1], layers, "torch", states=states)
-    data, wanted = torch.tensor(rows, dtype=dtype), torch.tensor(targets, dtype=dtype)
+    def forward(weights: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return values(torch.tensor(weights, dtype=dtype)).double().numpy()
 
     def gradient(weights: np.ndarray) -> np.ndarray:
         variable = torch.tensor(weights, dtype=dtype, requires_grad=True)
-        values = torch.stack(circuit(variable, data), 1).to(dtype)
-        torch.nn.functional.mse_loss(values, wanted).backward()
+        torch.nn.functional.mse_loss(values(variable), wanted).backward()
         assert variable.grad is not None
         return variable.grad.double().numpy()
 
-    return gradient
+    return Model(forward, gradient)
 
 
-def autograd_gradient(rows: np.ndarray, targets: np.ndarray, layers: int, *, states: bool) -> Gradient:
-    """Of the mean squared error, by autograd."""
-    circuit = node(targets.shape[1], layers, "autograd", states=states)
-    data, wanted = pnp.array(rows, requires_grad=False), pnp.array(targets, requires_grad=False)
-    slope = qml.grad(lambda weights: pnp.mean((pnp.stack(circuit(weights, data), 1) - wanted) ** 2))
-    return lambda weights: np.asarray(slope(pnp.array(weights, requires_grad=True)))
+def autograd_model(work: Workload, circuit: qml.QNode, *, states: bool) -> Model:
+    """Differentiated by autograd."""
+    data = pnp.array(work.product_states() if states else work.inputs, requires_grad=False)
+    targets = pnp.array(work.targets, requires_grad=False)
+    slope = qml.grad(lambda weights: pnp.mean((pnp.stack(circuit(weights, data), 1) - targets) ** 2))
+
+    def forward(weights: np.ndarray) -> np.ndarray:
+        return np.stack(circuit(pnp.array(weights, requires_grad=False), data), 1)
+
+    return Model(forward, lambda weights: np.asarray(slope(pnp.array(weights, requires_grad=True))))
 
 
-def seconds(gradient: Gradient, weights: np.ndarray, calls: int) -> tuple[float, float]:
-    """Of ``calls`` steps of gradient descent: processor time, then time by the clock."""
-    clock, processor = time.perf_counter(), time.process_time()
-    for _ in range(calls):
-        weights = weights - RATE * gradient(weights)
-    return time.process_time() - processor, time.perf_counter() - clock
-
-
-def configurations(inputs: np.ndarray, targets: np.ndarray, layers: int) -> dict[str, Gradient]:
-    """The candidates."""
-    found: dict[str, Gradient] = {}
+def default(work: Workload) -> Configurations:
+    """``default.qubit`` with backpropagation: the whole batch in one broadcast execution."""
+    found: dict[str, Callable[[], Model]] = {}
     for states, encoding in ((True, "StatePrep"), (False, "RY")):
-        rows = product_states(inputs) if states else inputs
+
+        def by_torch(dtype: torch.dtype, states: bool = states) -> Model:
+            circuit = node(work, "default.qubit", "torch", states=states, diff_method="backprop")
+            return torch_model(work, circuit, dtype, states=states)
+
+        def by_autograd(states: bool = states) -> Model:
+            return autograd_model(work, node(work, "default.qubit", "autograd", states=states, diff_method="backprop"), states=states)
+
+        if work.n_qubits > _SEARCHED_QUBITS:
+            found[f"torch float32 {encoding}"] = functools.partial(by_torch, torch.float32)
+            continue
         for dtype in (torch.float32, torch.float64):
-            found[f"torch {str(dtype)[6:]} {encoding}"] = torch_gradient(rows, targets, layers, dtype, states=states)
-        found[f"autograd {encoding}"] = autograd_gradient(rows, targets, layers, states=states)
+            found[f"torch {str(dtype)[6:]} {encoding}"] = functools.partial(by_torch, dtype)
+        found[f"autograd {encoding}"] = by_autograd
     return found
 
 
-def main() -> None:
-    """Answers questions until standard input ends."""
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        question = json.loads(line)
-        if question["command"] == "setup":
-            inputs, targets, weights = (np.array(question[name]) for name in ("inputs", "targets", "weights"))
-            candidates = configurations(inputs, targets, len(weights))
-            for candidate in candidates.values():
-                seconds(candidate, weights, 3)  # warm-up
-            speeds = {name: min(seconds(candidate, weights, 5)[0] for _ in range(5)) / 5 for name, candidate in candidates.items()}
-            chosen = min(speeds, key=lambda name: speeds[name])
-            gradient = candidates[chosen]
-            answer: dict[str, object] = {
-                "gradient": gradient(weights).tolist(),
-                "chosen": chosen,
-                "configurations": speeds,
-                "versions": {"pennylane": version("pennylane"), "torch beside pennylane": version("torch")},
-            }
-        else:
-            processor, clock = seconds(gradient, weights, question["calls"])
-            answer = {"seconds": processor, "clock": clock}
-        print(json.dumps(answer), flush=True)
+def lightning(work: Workload) -> Configurations:
+    """``lightning.qubit`` with the adjoint method; it splits a batch into rows itself."""
+
+    def build(device_vjp: bool) -> Model:
+        circuit = node(work, "lightning.qubit", "torch", states=False, diff_method="adjoint", device_vjp=device_vjp)
+        return torch_model(work, circuit, torch.float64, states=False)
+
+    found = {"torch": lambda: build(False)}
+    if work.n_qubits <= _SEARCHED_QUBITS:
+        found["torch, device_vjp"] = lambda: build(True)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    serve({"default": default, "lightning": lightning}, ("pennylane", "pennylane-lightning"))

@@ -30,14 +30,16 @@ class Row:
     Attributes:
         quantity: what was measured.
         unit: of the values.
-        values: one per repeat.
+        values: one per repeat; none where it could not be measured.
         target: what the median should be, if the project promises something.
+        missing: why it could not be measured, in one line.
     """
 
     quantity: str
     unit: str
     values: Sequence[float]
     target: Target | None = None
+    missing: str = ""
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
@@ -47,8 +49,8 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median meets the target; ``None`` without one."""
-        return None if self.target is None else self.target.reached(self.quartiles[1])
+        """Whether the median meets the target; ``None`` without one, or without a measurement."""
+        return None if self.target is None or not len(self.values) else self.target.reached(self.quartiles[1])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .registry import CASES, Outcome
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _OURS = ("qumos-env", "cirq-core", "qsimcirq", "numpy", "torch")
 
 
@@ -55,8 +55,11 @@ def markdown(outcomes: Mapping[str, Outcome], facts: Mapping[str, object]) -> st
     remarks = []
     for name, outcome in outcomes.items():
         for row in outcome.rows:
-            lower, median, upper = row.quartiles
             target = f"{row.target} {row.unit}" if row.target else ""
+            if not len(row.values):
+                lines.append(f"| {name} | {row.quantity} | {row.missing} | | {target} | |")
+                continue
+            lower, median, upper = row.quartiles
             reached = {None: "", True: "yes", False: "**no**"}[row.reached]
             lines.append(f"| {name} | {row.quantity} | {median:.3g} {row.unit} | {lower:.3g} to {upper:.3g} | {target} | {reached} |")
         remarks.append(f"- **{name}**: {CASES[name].title}")
@@ -74,7 +77,7 @@ def write_json(path: Path, outcomes: Mapping[str, Outcome], facts: Mapping[str, 
     for name, outcome in outcomes.items():
         rows = []
         for row in outcome.rows:
-            lower, median, upper = row.quartiles
+            lower, median, upper = row.quartiles if len(row.values) else (None, None, None)
             rows.append(
                 {
                     "quantity": row.quantity,
@@ -83,6 +86,7 @@ def write_json(path: Path, outcomes: Mapping[str, Outcome], facts: Mapping[str, 
                     "quartiles": [lower, upper],
                     "target": str(row.target) if row.target else None,
                     "reached": row.reached,
+                    "missing": row.missing or None,
                     "values": list(row.values),
                 }
             )
