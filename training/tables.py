@@ -12,7 +12,7 @@ from .scoring import Scored, best_admissible, paired_difference
 from .statistics import Interval
 from .workflow import Results
 
-HEADINGS = ("design", "test reward", "acc.", "stolen", "C*", "gain", "AUC", "cost")
+HEADINGS = ("design", "reward", "acc.", "stolen", "C*", "gain", "AUC", "cost")
 
 
 def results_table(results: Results, seeds: int) -> Table:
