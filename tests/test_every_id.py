@@ -75,7 +75,7 @@ def test_two_remote_rllib_runners_play(identifier: str) -> None:
     from agents.search_algorithm import configure
 
     if not ray.is_initialized():
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     scenario = next(load_scenario(name) for name in list_scenarios() if identifier.endswith(env_id(name)))
     config = configure(PPOConfig(), SearchTask(scenario, budget=2, workers=2), hidden=16)
     assert config.env == identifier
