@@ -46,7 +46,7 @@ register_all()
 
 
 def __getattr__(name: str) -> object:
-    # Lazy, so that registering the environments does not load the simulator, torch and scikit-learn.
+    # Lazy, so that registering the environments does not load Cirq, qsim, torch and scikit-learn.
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_EXPORTS[name]}", __name__), name)

@@ -11,8 +11,6 @@ import sympy
 
 from .errors import unknown
 
-ENCODING_AXES = ("rx", "ry", "rz")
-
 
 @dataclass(frozen=True)
 class GateSpec:

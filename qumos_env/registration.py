@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-from .scenario import list_scenarios
+from .library import list_scenarios
 
 
 def env_id(scenario: str) -> str:

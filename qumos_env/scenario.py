@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from .design import Design
 from .errors import QumosError, one_line, unknown
 from .files import write_text
-from .gates import ENCODING_AXES, REGISTRY
+from .gates import REGISTRY
+from .library import list_scenarios, scenario_folder
 from .providers import Provider
 
 SCHEMA_VERSION = 1
@@ -285,18 +286,6 @@ class Scenario(_Section):
                 raise QumosError(f"{where}: provider {provider.name} takes at most {provider.max_parts} part(s)")
 
 
-def scenario_folder() -> Path:
-    """The folder of the built-in scenarios: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "scenarios"
-    return installed if installed.is_dir() else package.parent / "scenarios"
-
-
-def list_scenarios() -> tuple[str, ...]:
-    """Names of the built-in scenarios, sorted."""
-    return tuple(sorted(path.stem for path in scenario_folder().glob("*.toml")))
-
-
 def load_scenario(name_or_path: str | Path) -> Scenario:
     """The built-in scenario of that name, or the one in that TOML file.
 
@@ -372,4 +361,4 @@ def write_calibration(path: Path, figures: dict[str, float | int | str | bool]) 
     write_text(path, rest + "\n\n[calibration]\n" + "\n".join(lines) + "\n")
 
 
-__all__ = ["ENCODING_AXES", "Scenario", "list_scenarios", "load_scenario", "parse_scenario", "scenario_folder", "write_calibration"]
+__all__ = ["Scenario", "list_scenarios", "load_scenario", "parse_scenario", "scenario_folder", "write_calibration"]

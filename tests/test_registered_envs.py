@@ -1,6 +1,8 @@
 """Every registered environment through the checkers of Gymnasium and Stable-Baselines3."""
 
 import json
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -126,3 +128,9 @@ def test_maskable_ppo_plays() -> None:
     model.learn(64)
     assert env.violations == 0
     assert env.finished >= 1
+
+
+def test_importing_the_package_loads_no_simulator() -> None:
+    """Registration must stay cheap: Cirq alone takes over a second to import."""
+    code = "import qumos_env, sys; print([name for name in ('cirq', 'qsimcirq', 'torch', 'sklearn') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

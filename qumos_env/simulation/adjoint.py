@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import QumosError, unknown
 from .program import InputRotation, Program
 from .qsim_backend import Segment
-from .states import NATIVE_MATRIX, product_states, rotate_samples
+from .states import NATIVE_MATRIX, checked_inputs, product_states, rotate_samples
 
 Route = Literal["auto", "unitary", "states"]
 MEMORY_LIMIT = 2**30  # bytes
@@ -163,15 +163,7 @@ class CircuitEngine:
         Raises:
             QumosError: wrong shape, an empty batch, NaN or infinity.
         """
-        inputs = np.asarray(inputs, np.float64)
-        if inputs.ndim != 2 or inputs.shape[1] != self.program.n_inputs:
-            raise QumosError(f"inputs: shape [batch, {self.program.n_inputs}] needed, got {list(inputs.shape)}")
-        if len(inputs) == 0:
-            raise QumosError("inputs: the batch is empty")
-        if not np.isfinite(inputs).all():
-            row, column = np.argwhere(~np.isfinite(inputs))[0]
-            raise QumosError(f"inputs: value at row {row}, column {column} is not finite")
-        return self._encode(inputs)
+        return self._encode(checked_inputs(inputs, self.program.n_inputs))
 
     def encode_amplitudes(self, amplitudes: np.ndarray) -> EncodedBatch:
         """Takes ``amplitudes`` (real, ``[B, 2**n]``) as the input states of a program without inputs.

@@ -27,7 +27,7 @@ from .channels import Noise, NoisyProgram, ReadoutError, compile_noisy
 from .program import Fixed, Rotation
 from .qsim_backend import Segment
 from .sampling import Measurement, eigenbasis, measurements, mixed_probabilities, per_qubit
-from .states import product_states, rotate_samples
+from .states import checked_inputs, product_states, rotate_samples
 
 NoisyRoute = Literal["auto", "samples", "observables"]
 _AMPLITUDE_BYTES = 8
@@ -204,15 +204,7 @@ class NoisyEngine:
 
     def checked_inputs(self, inputs: np.ndarray) -> np.ndarray:
         """``inputs`` as float64 ``[B, inputs]``; raises QumosError on another shape, an empty batch, NaN or infinity."""
-        inputs = np.asarray(inputs, np.float64)
-        if inputs.ndim != 2 or inputs.shape[1] != self.program.n_inputs:
-            raise QumosError(f"inputs: shape [batch, {self.program.n_inputs}] needed, got {list(inputs.shape)}")
-        if len(inputs) == 0:
-            raise QumosError("inputs: the batch is empty")
-        if not np.isfinite(inputs).all():
-            row, column = np.argwhere(~np.isfinite(inputs))[0]
-            raise QumosError(f"inputs: value at row {row}, column {column} is not finite")
-        return inputs
+        return checked_inputs(inputs, self.program.n_inputs)
 
     # Set-up
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import QumosError
 from .program import InputRotation, Program
 
 PAULI = {
@@ -16,6 +17,19 @@ NATIVE_MATRIX = {
     "cz": np.diag([1, 1, 1, -1]).astype(complex),
     "cx": np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]], complex),
 }
+
+
+def checked_inputs(inputs: np.ndarray, n_inputs: int) -> np.ndarray:
+    """``inputs`` as float64 ``[B, n_inputs]``; raises QumosError on another shape, an empty batch, NaN or infinity."""
+    inputs = np.asarray(inputs, np.float64)
+    if inputs.ndim != 2 or inputs.shape[1] != n_inputs:
+        raise QumosError(f"inputs: shape [batch, {n_inputs}] needed, got {list(inputs.shape)}")
+    if len(inputs) == 0:
+        raise QumosError("inputs: the batch is empty")
+    if not np.isfinite(inputs).all():
+        row, column = np.argwhere(~np.isfinite(inputs))[0]
+        raise QumosError(f"inputs: value at row {row}, column {column} is not finite")
+    return inputs
 
 
 def product_states(program: Program, inputs: np.ndarray) -> np.ndarray:
