@@ -81,10 +81,17 @@ class Workload:
             self._controls[seed, rows] = self._best_control(self.draws(seed, rows))
         return self._controls[seed, rows]
 
+    def owner(self, train: np.ndarray) -> Preprocessor:
+        """The owner's preprocessing, fitted on the rows numbered ``train``."""
+        dataset = self.protocol.dataset
+        return Preprocessor.fit(
+            dataset.features[train], self.scenario.data, self.scenario.design.qubits, labels=dataset.labels[train]
+        )
+
     def _prepare(self, draw: Draw, key: tuple[int, int], rows: Rows) -> PreparedDraw:
         features, labels = self.protocol.dataset.features, self.protocol.dataset.labels
         section, width = self.scenario.data, self.scenario.design.qubits
-        owner = Preprocessor.fit(features[draw.train], section, width, labels=labels[draw.train])
+        owner = self.owner(draw.train)
         thief = Preprocessor.fit(features[draw.thief], section, width, labels=labels[draw.thief])
         scored = draw.score if rows == "search" else draw.test
         targets = np.concatenate([draw.tuning, scored])

@@ -62,7 +62,7 @@ def export_bundle(
     accuracy = float(np.mean(model.probabilities(trained, draw.score).argmax(axis=1) == draw.score_labels))
     dataset = workload.protocol.dataset
     rows = workload.protocol.draws(seed)[0].train
-    preprocessor = Preprocessor.fit(dataset.features[rows], scenario.data, scenario.design.qubits, labels=dataset.labels[rows])
+    preprocessor = workload.owner(rows)
     angles = {weight_symbol(index): value for index, value in enumerate(trained.angles)}
 
     with new_folder(out, marker=MANIFEST, force=force) as folder:

@@ -1,0 +1,39 @@
+"""The registry of attacks: name -> what the adversary is, and the function that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .results import AttackResult, Goal
+from .victim import Victim
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack of the audit.
+
+    Attributes:
+        name: in the registry.
+        goal: which property of the service it threatens.
+        adversary: what the adversary sees, has and may do, in one sentence.
+        run: the attack; takes the victim and returns what it measured, one value per trained model.
+    """
+
+    name: str
+    goal: Goal
+    adversary: str
+    run: Callable[[Victim], AttackResult]
+
+
+ATTACKS: dict[str, Attack] = {}
+
+
+def attack(name: str, goal: Goal, adversary: str) -> Callable[[Callable[[Victim], AttackResult]], Callable[[Victim], AttackResult]]:
+    """Registers the decorated function as the attack ``name``."""
+
+    def register(run: Callable[[Victim], AttackResult]) -> Callable[[Victim], AttackResult]:
+        ATTACKS[name] = Attack(name, goal, adversary, run)
+        return run
+
+    return register
