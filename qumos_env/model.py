@@ -15,12 +15,11 @@ from .errors import EvaluationFailure, QumosError
 from .heads import Head, make_head, softmax
 from .scenario import DataSection, ModelSection
 from .simulation.adjoint import CircuitEngine, EncodedBatch, Observable, Tape
-from .simulation.dense import DenseBatch, DenseEngine, DenseTape, supports
+from .simulation.dense import DenseBatch, DenseEngine, DenseTape
 from .simulation.program import compile_circuit
 from .simulation.sampling import sampled_z
 
-# From this many models of a block of at most so many qubits, dense linear algebra is faster than qsim.
-DENSE_MIN_MODELS = 3
+# Up to this width of a block all models share dense linear algebra, above each runs on qsim. Measured, see docs/engine.md.
 DENSE_MAX_QUBITS = 5
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
@@ -48,8 +47,7 @@ class Parameters:
 class BlockEngine:
     """A block ready to run: ⟨Z⟩ of its qubits, for M models at once.
 
-    Several models of a narrow block share dense linear algebra; otherwise each runs on qsim. The measured crossover is in
-    ``docs/engine.md``.
+    All models of a narrow block share dense linear algebra; each model of a wide one runs on qsim.
     """
 
     def __init__(self, block: Block) -> None:
@@ -72,7 +70,7 @@ class BlockEngine:
     def encode(self, inputs: np.ndarray) -> DenseBatch | list[EncodedBatch]:
         """``inputs`` are the angles of the whole register, float ``[M, rows, n_qubits]``."""
         mine = inputs[:, :, self.qubits]
-        if len(mine) >= DENSE_MIN_MODELS and len(self.qubits) <= DENSE_MAX_QUBITS and supports(self._program):
+        if len(self.qubits) <= DENSE_MAX_QUBITS:
             return self._dense.encode(mine)
         return [self._qsim.encode(one) for one in mine]
 
@@ -88,9 +86,9 @@ class BlockEngine:
         """Per model, probabilities ``[rows, 2**qubits]`` of the outcomes of measuring every qubit of the block."""
         _, tape = self.forward(angles, batch)
         if isinstance(tape, DenseTape):
-            final = list(tape.after[-1])
+            final = list(tape.final)
         else:
-            final = [one.after[-1][:, : one.batch.size] for one in tape]
+            final = [one.states for one in tape]
         return [(states.real**2 + states.imag**2).T for states in final]
 
     def backward(self, tape: DenseTape | list[Tape], cotangents: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -18,12 +20,15 @@ from qsimcirq import qsim
 from qumos_env.errors import QumosError
 from qumos_env.simulation import qsim_backend
 from qumos_env.simulation.adjoint import CircuitEngine, Observable
+from qumos_env.simulation.batched import BatchedSegment
 from qumos_env.simulation.program import Fixed, Rotation, compile_circuit, natural_symbols
 from qumos_env.simulation.qsim_backend import Segment
+from qumos_env.simulation.runners import BasisRunner, DenseRunner, StatesRunner
 
 VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 ROUTES = ("unitary", "states")
+LINE = cirq.LineQubit.range(4)
 PAULI = {
     "I": np.eye(2, dtype=complex),
     "X": np.array([[0, 1], [1, 0]], complex),
@@ -291,13 +296,17 @@ def test_eight_qubits_and_two_hundred_samples() -> None:
 
 
 def test_auto_takes_the_route_that_fits_the_batch() -> None:
-    """The unitary route from two samples a basis state."""
-    case = make_case(3, hardware_efficient(3, 1), batch=16)
-    engine = case.engine("auto")
-    _, wide = engine.forward(case.weights, engine.encode(case.inputs))
-    _, narrow = engine.forward(case.weights, engine.encode(case.inputs[:15]))
-    assert wide.unitaries[0] is not None
-    assert narrow.unitaries[0] is None
+    """The unitary route up to 5 qubits always, up to 7 from two samples a basis state; up to 6 by dense algebra."""
+    for n_qubits, size, runner in (
+        (5, 1, DenseRunner),
+        (6, 128, DenseRunner),
+        (6, 127, StatesRunner),
+        (7, 256, BasisRunner),
+        (7, 255, StatesRunner),
+        (8, 512, StatesRunner),
+    ):
+        case = make_case(n_qubits, hardware_efficient(n_qubits, 1), batch=1)
+        assert {type(found) for found in case.engine("auto")._segments(size)} == {runner}
 
 
 def test_one_engine_serves_batches_of_changing_size() -> None:
@@ -445,6 +454,92 @@ def test_gates_that_cirq_decomposes() -> None:
         np.testing.assert_allclose(input_slopes[:, 0], by_input, atol=GRADIENT_TOLERANCE, rtol=1e-5)
 
 
+# Controlled rotations
+
+
+WEIGHT, OTHER = sympy.symbols("w x")
+CONTROLLED: dict[str, cirq.Operation] = {
+    "rx": cirq.rx(WEIGHT).controlled()(LINE[0], LINE[1]),
+    "ry, from an input": cirq.ry(2 * OTHER + 0.3).controlled()(LINE[2], LINE[0]),
+    "rz": cirq.rz(-0.5 * WEIGHT).controlled()(LINE[1], LINE[3]),
+    "on zero": cirq.rx(WEIGHT)(LINE[1]).controlled_by(LINE[0], control_values=[0]),
+    "on either value": cirq.ry(WEIGHT)(LINE[1]).controlled_by(LINE[0], control_values=[(0, 1)]),
+    "on values that differ": cirq.ControlledGate(cirq.rx(WEIGHT), control_values=cirq.SumOfProducts([[0, 1], [1, 0]]))(*LINE[:3]),
+    "three controls": cirq.ry(WEIGHT).controlled(3, control_values=[1, 0, 1])(*LINE),
+    "three controls, from an input": cirq.rx(OTHER).controlled(3)(*LINE),
+    "a power has a phase": (cirq.X(LINE[2]) ** WEIGHT).controlled_by(LINE[0], LINE[3]),
+    "a shifted power": cirq.YPowGate(exponent=WEIGHT, global_shift=0.7)(LINE[2]).controlled_by(LINE[0]),
+    "a controlled power, controlled": cirq.CXPowGate(exponent=WEIGHT, global_shift=0.3)(LINE[2], LINE[1]).controlled_by(LINE[0]),
+    "CX power": cirq.CX(LINE[3], LINE[1]) ** WEIGHT,
+    "CZ power from an input": cirq.CZ(LINE[3], LINE[1]) ** OTHER,
+    "CCX and CCZ powers": (cirq.CCX(*LINE[:3]) ** WEIGHT).controlled_by(LINE[3]),
+    "CCZ power": cirq.CCZ(LINE[2], LINE[0], LINE[1]) ** WEIGHT,
+    "a product": (cirq.YY(LINE[0], LINE[1]) ** WEIGHT).controlled_by(LINE[2]),
+    "a product, two controls, from an input": (cirq.XX(LINE[0], LINE[1]) ** OTHER).controlled_by(LINE[2], LINE[3]),
+    "tagged": cirq.rx(WEIGHT)(LINE[0]).with_tags("t").controlled_by(LINE[1]),
+    "Hadamard power, by Cirq": cirq.H(LINE[0]).controlled_by(LINE[1]) ** WEIGHT,
+    "swap power, by Cirq": (cirq.SWAP(LINE[0], LINE[1]) ** WEIGHT).controlled_by(LINE[2]),
+    "fsim, by Cirq": cirq.FSimGate(WEIGHT, 0.2)(LINE[0], LINE[1]).controlled_by(LINE[2]),
+}
+
+
+def check_gate(operation: cirq.Operation, seed: int = 0) -> None:
+    """Values and both gradients against cirq.Simulator and its central differences, in double precision, phases made visible."""
+    generator = np.random.default_rng(seed)
+    before = [axis(generator.uniform(-3, 3))(qubit) for axis in (cirq.rx, cirq.ry) for qubit in LINE]
+    entangled = [*before, cirq.CZ(LINE[0], LINE[1]), cirq.CX(LINE[2], LINE[3]), cirq.CX(LINE[1], LINE[2])]
+    behind = [cirq.ry(0.3 + index)(qubit) for index, qubit in enumerate(LINE)]
+    circuit = cirq.Circuit(entangled, operation, behind, cirq.rx(WEIGHT)(LINE[0]), cirq.rz(OTHER)(LINE[3]), cirq.H(LINE[3]))
+    observables = [cirq.X(LINE[0]) * cirq.Y(LINE[1]), cirq.Z(LINE[2]) + 0.5 * cirq.X(LINE[3])]
+    weight, inputs = generator.uniform(-3, 3), generator.uniform(-3, 3, 2)
+
+    def exact(weight: float, value: float) -> np.ndarray:
+        numbers = {"w": weight, "x": value}
+        simulator = cirq.Simulator(dtype=np.complex128)
+        return np.real(simulator.simulate_expectation_values(circuit, observables, numbers, qubit_order=LINE))
+
+    engine = CircuitEngine(compile_circuit(circuit, LINE, ["x"], ["w"]), [Observable.from_cirq(item, LINE) for item in observables])
+    values, tape = engine.forward(np.array([weight]), engine.encode(inputs[:, None]))
+    np.testing.assert_allclose(values, [exact(weight, value) for value in inputs], atol=VALUE_TOLERANCE)
+    slopes, input_slopes = engine.backward(tape, np.ones((2, 2)), inputs=True)
+    step = 1e-4
+    by_weight = sum(exact(weight + step, value) - exact(weight - step, value) for value in inputs).sum() / (2 * step)
+    by_input = [(exact(weight, value + step) - exact(weight, value - step)).sum() / (2 * step) for value in inputs]
+    np.testing.assert_allclose(slopes, [by_weight], atol=GRADIENT_TOLERANCE)
+    np.testing.assert_allclose(input_slopes, np.transpose([by_input]), atol=GRADIENT_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CONTROLLED)
+def test_controlled_gates_are_exact(name: str) -> None:
+    check_gate(CONTROLLED[name])
+
+
+@st.composite
+def controlled_gates(draw: st.DrawFn) -> cirq.Operation:
+    qubits = draw(st.permutations(LINE))
+    angle = draw(st.sampled_from((WEIGHT, OTHER))) * draw(st.sampled_from((1.0, -0.7, 2.0))) + draw(st.sampled_from((0.0, 0.4)))
+    kind = draw(st.sampled_from((cirq.XPowGate, cirq.YPowGate, cirq.ZPowGate, cirq.XXPowGate, cirq.ZZPowGate, cirq.CZPowGate)))
+    gate = kind(exponent=angle, global_shift=draw(st.sampled_from((0.0, -0.5, 0.3))))
+    width = cirq.num_qubits(gate)
+    values = st.lists(st.sampled_from(((0,), (1,), (0, 1))), min_size=0, max_size=4 - width)
+    controls = draw(values)
+    return gate(*qubits[:width]).controlled_by(*qubits[width : width + len(controls)], control_values=controls)
+
+
+@settings(max_examples=25, deadline=None)
+@given(controlled_gates(), st.integers(0, 99))
+def test_random_controlled_gates_are_exact(operation: cirq.Operation, seed: int) -> None:
+    check_gate(operation, seed)
+
+
+def test_a_controlled_rotation_about_z_is_two_rotations() -> None:
+    program = compile_circuit(cirq.Circuit(cirq.rz(WEIGHT).controlled()(LINE[0], LINE[1])), LINE[:2])
+    assert sorted(program.segments[0], key=lambda gate: len(gate.qubits)) == [
+        Rotation("Z", (1,), 0, 0.5),
+        Rotation("ZZ", (0, 1), 0, -0.5),
+    ]
+
+
 def test_register_order_is_the_callers() -> None:
     a, b = cirq.NamedQubit("a"), cirq.NamedQubit("b")
     circuit = cirq.Circuit(cirq.rx(0.3)(a), cirq.ry(1.1)(b))
@@ -520,37 +615,24 @@ def test_qsim_matrix_gate_takes_qubits_in_cirqs_order(qubits: tuple[int, ...]) -
     np.testing.assert_allclose(segment_unitary(gate, 4, 0.0, inverse=True), expected.conj().T, atol=2e-6)
 
 
-@pytest.mark.parametrize("letter", qsim_backend._PAULI_KIND)
-def test_qsim_moment_expectations(letter: str) -> None:
-    """An observable's kind and weight, and that index k of a reading means: after the first k gates of the circuit."""
-    n_qubits, target = 3, 1
-    angles = (0.4, -1.2, 2.1)
-    circuit = qsim.Circuit()
-    circuit.num_qubits = n_qubits
-    for time, angle in enumerate(angles):
-        qsim.add_gate(qsim.krx if time % 2 else qsim.kry, time, [target], {"phi": angle}, circuit)
-    readings = []
-    for index in range(len(angles) + 1):
-        pair, single = qsim.OpString(), qsim.OpString()
-        pair.weight, single.weight = 0.5, 1.0
-        qsim.add_gate_to_opstring(qsim.kY, [2], pair)
-        qsim.add_gate_to_opstring(qsim_backend._PAULI_KIND[letter], [target], pair)
-        qsim.add_gate_to_opstring(qsim_backend._PAULI_KIND[letter], [target], single)
-        readings.append((index, [([pair], 2), ([single], 1)]))
-    state = random_states(n_qubits)
-    options = dict(qsim_backend._options(1), c=circuit)
-    found = qsim.qsim_simulate_moment_expectation_values(options, readings, state.view(np.float32).ravel())
+def test_every_name_of_qsim_that_is_used_is_held_against_cirq() -> None:
+    """A name that is added to the backend needs a test here first; rotations and fixed gates are tested by their tables."""
+    tables = (qsim_backend._ROTATION_KIND, qsim_backend._FIXED_KIND)
+    assert [set(table) for table in tables] == [set(CIRQ_ROTATIONS), set(CIRQ_FIXED)]
+    in_tables = {"krx", "kry", "krz", "kXXPowGate", "kYYPowGate", "kZZPowGate", "kH", "kCZ", "kCX"}
+    calls = {"Circuit", "add_gate", "add_matrix_gate"}
+    runs = {"qsim_simulate_fullstate"}
+    used = set(re.findall(r"\bqsim\.([A-Za-z]\w*)", inspect.getsource(qsim_backend)))
+    assert used <= in_tables | calls | runs
+    assert all(hasattr(qsim, name) for name in used)
 
-    # Bit 0 of qsim's index is the last qubit of Cirq's order.
-    place = {bit: n_qubits - 1 - bit for bit in range(n_qubits)}
-    evolved = state[:, 0].astype(complex)
-    for index in range(len(angles) + 1):
-        pair_matrix = on(n_qubits, "Y" + letter, (place[2], place[target]))
-        expected = [0.5 * np.vdot(evolved, pair_matrix @ evolved), np.vdot(evolved, on(n_qubits, letter, (place[target],)) @ evolved)]
-        np.testing.assert_allclose(found[index], expected, atol=1e-5)
-        if index < len(angles):
-            axis = on(n_qubits, "X" if index % 2 else "Y", (place[target],))
-            evolved = np.cos(angles[index] / 2) * evolved - 1j * np.sin(angles[index] / 2) * (axis @ evolved)
+
+def test_qsim_applies_a_matrix_that_is_not_unitary_as_it_is() -> None:
+    """Channels on a doubled register: nothing is normalised, and the inverse is the adjoint."""
+    matrix = np.random.default_rng(0).normal(size=(4, 4)) + 0.3j
+    expected = np.kron(matrix, np.eye(2))
+    np.testing.assert_allclose(segment_unitary(Fixed("matrix", (0, 1), matrix), 3, 0.0), expected, atol=5e-6)
+    np.testing.assert_allclose(segment_unitary(Fixed("matrix", (0, 1), matrix), 3, 0.0, inverse=True), expected.conj().T, atol=5e-6)
 
 
 @pytest.mark.parametrize("axes", qsim_backend._ROTATION_KIND)
@@ -561,9 +643,10 @@ def test_segment_gradient_of_each_rotation(axes: str, log_batch: int) -> None:
     first, last = ((0,), (2,)) if len(axes) == 1 else ((0, 2), (2, 1))
     gates = [Rotation("Y", (1,), 0), Rotation(axes, first, 1), Rotation("X", (0,), 2), Rotation(axes, last, 3, 2.0, 0.1)]
     angles = np.array([0.3, -0.8, 1.9, 0.6])
-    segment = Segment(gates, n_qubits, log_batch)
+    segment = BatchedSegment(gates, n_qubits, log_batch)
     before, costates = random_states(n_qubits, batch), random_states(n_qubits, batch, seed=1)
-    after = segment.run(before, angles)
+    after, kept = segment.forward(before, angles)
+    np.testing.assert_allclose(after, Segment(gates, n_qubits, log_batch).run(before, angles), atol=1e-6)
 
     expected = np.zeros(4)
     for index, gate in enumerate(gates):
@@ -577,8 +660,10 @@ def test_segment_gradient_of_each_rotation(axes: str, log_batch: int) -> None:
         # L = ⟨ψ|O|ψ⟩ with λ = Oψ: the derivative is 2·Re⟨λ|∂ψ⟩.
         expected[index] = 2 * np.vdot(costates, behind).real
     found = np.zeros(4)
-    np.add.at(found, segment.weights, segment.gradients(costates, after, angles) * segment.scales)
+    readings, in_front = segment.backward(costates, kept, angles, carry=True)
+    np.add.at(found, segment.weights, readings * segment.scales)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(in_front, Segment(gates, n_qubits, log_batch).run(costates, angles, inverse=True), atol=1e-6)
 
 
 # Traps
@@ -599,8 +684,6 @@ def test_wrong_state_buffers_are_refused(states: np.ndarray) -> None:
     segment = Segment([Rotation("X", (0,), 0)], 2, 2)
     with pytest.raises(ValueError, match="complex64 amplitudes"):
         segment.run(states, np.zeros(1))
-    with pytest.raises(ValueError, match="complex64 amplitudes"):
-        segment.gradients(states, states, np.zeros(1))
 
 
 @pytest.mark.parametrize("states", [random_states(2, 8)[:, ::2], np.asfortranarray(random_states(2, 4))], ids=["strided", "Fortran order"])
@@ -676,6 +759,11 @@ REFUSED = {
         "acts on 7 qubits",
     ),
     "unknown parametrised gate": (Opaque()(Q0), [Q0], [], None, r"Opaque\(\).*not supported"),
+    "unknown controlled gate": (Opaque()(Q0).controlled_by(Q1), [Q0, Q1], [], None, r"COpaque\(\).*not supported"),
+    "many controls": (cirq.rx(SYMBOL).controlled(7)(*cirq.LineQubit.range(8)), cirq.LineQubit.range(8), [], None, "7 controls"),
+    "matrix that is not unitary": (cirq.MatrixGate(np.diag([1, 2]), unitary_check=False)(Q0), [Q0], [], None, "not unitary"),
+    "matrix with NaN": (cirq.MatrixGate(np.diag([1, np.nan]), unitary_check=False)(Q0), [Q0], [], None, "not unitary"),
+    "piece with a nonlinear angle": (cirq.SWAP(Q0, Q1) ** (SYMBOL**2), [Q0, Q1], [], None, "not linear"),
     "nonlinear angle": (cirq.rx(SYMBOL**2)(Q0), [Q0], [], None, "not linear"),
     "two symbols in one angle": (cirq.rx(SYMBOL + sympy.Symbol("v"))(Q0), [Q0], [], None, "not linear"),
 }

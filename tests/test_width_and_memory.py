@@ -78,7 +78,7 @@ def test_threads_change_nothing_but_the_time() -> None:
 def test_a_register_too_wide_for_memory_says_what_it_needs() -> None:
     line = cirq.LineQubit.range(26)
     circuit = cirq.Circuit(cirq.ry(sympy.Symbol("w")).on_each(*line))
-    with pytest.raises(QumosError, match=r"register of 26 needs 12,288 MiB a sample, memory_limit is 1,024 MiB"):
+    with pytest.raises(QumosError, match=r"register of 26 needs 8,192 MiB a sample, memory_limit is 1,024 MiB"):
         QuantumLayer(circuit, [cirq.Z(line[0])])
     with pytest.raises(QumosError, match="threads is 0"):
         QuantumLayer(cirq.Circuit(cirq.ry(sympy.Symbol("w")).on(line[0])), [cirq.Z(line[0])], threads=0)

@@ -2,7 +2,8 @@
 
 Two routes, chosen by size. *States*: all samples are one big state vector. *Unitary*: where a part has far fewer basis states
 than there are samples, the circuit runs on the 2**n basis states instead, and data meets its unitary in one matrix product;
-the cost of a step then hardly depends on the number of samples.
+the cost of a step then hardly depends on the number of samples. Up to a few qubits the unitary is made by dense linear algebra,
+above by qsim.
 
 A batch whose states would pass the memory limit is run in chunks; only its inputs are kept, and the backward pass runs each
 chunk forward again, which costs a third more time and bounds the memory whatever the size of the batch.
@@ -12,23 +13,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cirq
 import numpy as np
 
 from ..errors import QumosError, unknown
+from .batched import reading_points
 from .program import InputRotation, Program
-from .qsim_backend import Segment
+from .runners import BasisRunner, DenseRunner, Runner, StatesRunner
 from .states import NATIVE_MATRIX, checked_inputs, product_states, rotate_samples
 
 Route = Literal["auto", "unitary", "states"]
 MEMORY_LIMIT = 2**30  # bytes
-# Measured, one thread, gradient steps of three-layer circuits: the unitary route wins up to this width, from two samples a basis state.
+# Measured, one thread, gradient steps of three-layer circuits (docs/engine.md). Up to this width the unitary route wins for every batch,
+UNITARY_ALWAYS_QUBITS = 5
+# up to this one from two samples a basis state,
 UNITARY_MAX_QUBITS = 7
-# Arrays of the size of a batch's states that are alive at once at the worst, with re-uploads and input gradients: states before and
-# behind each segment, cotangents, their stack, qsim's copy of it, and temporaries. Measured; a test holds a run against it.
-_LIVE_ARRAYS = 24
+# and up to this one dense linear algebra makes the unitary faster than qsim.
+DENSE_MAX_QUBITS = 6
+# Arrays of the size of a batch's states that are alive at once at the worst, beside those kept for the backward pass: cotangents,
+# qsim's copies, and temporaries. Measured, with re-uploads, input gradients and rotated observables; a test holds a run against it.
+_LIVE_ARRAYS = 14
 _AMPLITUDE_BYTES = 8
 
 @dataclass(frozen=True)
@@ -104,13 +110,20 @@ class EncodedBatch:
 
 @dataclass(frozen=True)
 class Tape:
-    """What a forward pass keeps for the backward pass: weights, and per segment the states before and after, and its unitary."""
+    """What a forward pass keeps for the backward pass: weights, the states in front of every segment and what its route keeps, and the
+    states at the end; nothing of a batch that is run in chunks."""
 
     batch: EncodedBatch
     weights: np.ndarray
-    before: tuple[np.ndarray, ...]
-    after: tuple[np.ndarray, ...]
-    unitaries: tuple[np.ndarray | None, ...]
+    before: tuple[np.ndarray, ...] = ()
+    kept: tuple[Any, ...] = ()
+    final: np.ndarray | None = None
+
+    @property
+    def states(self) -> np.ndarray:
+        """The states at the end, complex64 ``[2**n, B]``, of a batch that is not run in chunks."""
+        assert self.final is not None
+        return self.final[:, : self.batch.size]
 
 
 class CircuitEngine:
@@ -139,7 +152,8 @@ class CircuitEngine:
             raise unknown("route", route, ("auto", "unitary", "states"))
         if threads < 1:
             raise QumosError(f"threads is {threads}, at least 1 is needed")
-        per_sample = _LIVE_ARRAYS * _AMPLITUDE_BYTES * 2**program.n_qubits
+        kept = sum(1 + reading_points(gates, program.n_qubits) for gates in program.segments)
+        per_sample = (_LIVE_ARRAYS + kept) * _AMPLITUDE_BYTES * 2**program.n_qubits
         if per_sample > memory_limit:
             raise QumosError(
                 f"qubits: a register of {program.n_qubits} needs {per_sample / 2**20:,.0f} MiB a sample, "
@@ -151,11 +165,11 @@ class CircuitEngine:
         self.route = route
         self.threads = threads
         self._diagonals = np.stack([item.diagonal for item in self.observables])
-        self._segments: dict[int, tuple[Segment, ...]] = {}
+        self._laid_out: dict[tuple[str, int], tuple[Runner, ...]] = {}
 
     def __getstate__(self) -> dict[str, object]:
         # qsim's objects cannot be pickled; they are laid out again when needed.
-        return self.__dict__ | {"_segments": {}}
+        return self.__dict__ | {"_laid_out": {}}
 
     def encode(self, inputs: np.ndarray) -> EncodedBatch:
         """Encodes ``inputs`` (radians, ``[B, inputs]``) into product states.
@@ -214,25 +228,17 @@ class CircuitEngine:
             raise QumosError(f"weights: value {np.argwhere(~np.isfinite(weights))[0, 0]} is not finite")
         if batch.chunks:
             values = [self.forward(weights, self._encode(chunk))[0] for chunk in batch.chunks]
-            return np.concatenate(values), Tape(batch, weights, (), (), ())
-        unitary = self._uses_unitary(batch.size)
-        segments = self._laid_out(self.program.n_qubits if unitary else _log2_up(batch.size))
+            return np.concatenate(values), Tape(batch, weights)
         states = batch.states
-        before, after, unitaries = [], [], []
-        for index, segment in enumerate(segments):
+        before, kept = [], []
+        for index, segment in enumerate(self._segments(batch.size)):
             if index:
                 for rotation in self.program.reuploads[index - 1]:
                     states = self._reupload(states, rotation, batch)
             before.append(states)
-            matrix = None
-            if unitary:
-                matrix = segment.run(np.eye(2**self.program.n_qubits, dtype=np.complex64), weights)
-                states = matrix @ states
-            else:
-                states = segment.run(states, weights)
-            after.append(states)
-            unitaries.append(matrix)
-        return self._expectations(states)[: batch.size], Tape(batch, weights, tuple(before), tuple(after), tuple(unitaries))
+            states, memory = segment.forward(states, weights)
+            kept.append(memory)
+        return self._expectations(states)[: batch.size], Tape(batch, weights, tuple(before), tuple(kept), states)
 
     def backward(self, tape: Tape, cotangents: np.ndarray, *, inputs: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         """Gradients of L = Σ ``cotangents`` · expectation values.
@@ -248,20 +254,19 @@ class CircuitEngine:
         batch, program = tape.batch, self.program
         if batch.chunks:
             return self._backward_in_chunks(tape, np.asarray(cotangents), inputs)
-        segments = self._laid_out(program.n_qubits if tape.unitaries[-1] is not None else _log2_up(batch.size))
-        costates = self._cotangent_states(tape.after[-1], cotangents)
+        assert tape.final is not None
+        segments = self._segments(batch.size)
+        costates = self._cotangent_states(tape.final, cotangents)
         weight_gradient = np.zeros(program.n_weights)
         input_gradient = np.zeros((batch.size, program.n_inputs)) if inputs else None
         for index in reversed(range(len(segments))):
-            segment, matrix = segments[index], tape.unitaries[index]
-            if matrix is not None:
-                readings = segment.gradients(costates @ tape.before[index].conj().T, matrix, tape.weights)
-            else:
-                readings = segment.gradients(costates, tape.after[index], tape.weights)
+            segment = segments[index]
+            carry = bool(index or inputs)
+            readings, in_front = segment.backward(costates, tape.before[index], tape.kept[index], tape.weights, carry=carry)
             np.add.at(weight_gradient, segment.weights, readings * segment.scales)
-            if index == 0 and not inputs:
+            if in_front is None:
                 break
-            costates = matrix.conj().T @ costates if matrix is not None else segment.run(costates, tape.weights, inverse=True)
+            costates = in_front
             if index:
                 states = tape.before[index]
                 for rotation in reversed(program.reuploads[index - 1]):
@@ -288,14 +293,25 @@ class CircuitEngine:
 
     def _uses_unitary(self, size: int) -> bool:
         n_qubits = self.program.n_qubits
-        return self.route == "unitary" or (self.route == "auto" and n_qubits <= UNITARY_MAX_QUBITS and 2 * 2**n_qubits <= size)
+        if self.route != "auto":
+            return self.route == "unitary"
+        return n_qubits <= UNITARY_ALWAYS_QUBITS or (n_qubits <= UNITARY_MAX_QUBITS and 2 * 2**n_qubits <= size)
 
-    def _laid_out(self, log_batch: int) -> tuple[Segment, ...]:
-        if log_batch not in self._segments:
-            self._segments[log_batch] = tuple(
-                Segment(gates, self.program.n_qubits, log_batch, self.threads) for gates in self.program.segments
+    def _segments(self, size: int) -> tuple[Runner, ...]:
+        """The program's segments, laid out for a batch of that size."""
+        n_qubits, columns = self.program.n_qubits, _log2_up(size)
+        unitary = self._uses_unitary(size)
+        key = ("unitary", 0) if unitary else ("states", columns)
+        if key not in self._laid_out:
+            self._laid_out[key] = tuple(
+                StatesRunner(gates, n_qubits, columns, self.threads)
+                if not unitary
+                else DenseRunner(gates, n_qubits)
+                if n_qubits <= DENSE_MAX_QUBITS
+                else BasisRunner(gates, n_qubits, self.threads)
+                for gates in self.program.segments
             )
-        return self._segments[log_batch]
+        return self._laid_out[key]
 
     def _expectations(self, states: np.ndarray) -> np.ndarray:
         probabilities = states.real**2 + states.imag**2

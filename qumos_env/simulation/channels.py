@@ -24,11 +24,12 @@ from .program import (
     Rotation,
     assemble,
     compile_circuit,
+    gate_name,
     natural_symbols,
     operation_instructions,
 )
 
-_TOLERANCE = 1e-6
+_TRACE_TOLERANCE = 1e-6
 _MAX_CHANNEL_QUBITS = 2
 
 
@@ -95,7 +96,7 @@ class NoiseSpec:
         if not op.qubits or _is_channel(op):
             return
         if len(op.qubits) > 2:
-            raise QumosError(f"noise: gate {op} acts on {len(op.qubits)} qubits, there are rates for one and two")
+            raise QumosError(f"noise: gate {gate_name(op)} acts on {len(op.qubits)} qubits, there are rates for one and two")
         rate = self.one_qubit if len(op.qubits) == 1 else self.two_qubit
         if rate:
             yield cirq.depolarize(rate, n_qubits=len(op.qubits))(*op.qubits)
@@ -116,6 +117,9 @@ class Channel:
     matrix: np.ndarray
 
 
+LocalStep = Fixed | InputRotation | Channel
+
+
 @dataclass(frozen=True)
 class NoisyProgram:
     """A compiled noisy circuit.
@@ -133,10 +137,35 @@ class NoisyProgram:
     instructions: tuple[Instruction | Channel, ...]
     confusion: np.ndarray
 
+    @property
+    def encoding(self) -> tuple[tuple[LocalStep, ...], ...]:
+        """Per qubit the leading one-qubit steps, up to the last input rotation among them: they make a product state."""
+        return self._split()[0]
+
     def doubled(self) -> Program:
-        """The program on ``2·n_qubits`` qubits whose state is the density matrix (row qubits first)."""
-        pieces = [piece for item in self.instructions for piece in _doubled(item, self.n_qubits)]
+        """What follows the encoding, on ``2·n_qubits`` qubits whose state is the density matrix (row qubits first)."""
+        pieces = [piece for item in self._split()[1] for piece in _doubled(item, self.n_qubits)]
         return assemble(2 * self.n_qubits, self.n_inputs, self.n_weights, pieces)
+
+    def _split(self) -> tuple[tuple[tuple[LocalStep, ...], ...], list[Instruction | Channel]]:
+        ends = [0] * self.n_qubits
+        touched = [False] * self.n_qubits
+        for at, item in enumerate(self.instructions):
+            if isinstance(item, InputRotation):
+                if not touched[item.qubit]:
+                    ends[item.qubit] = at + 1
+            elif isinstance(item, Rotation) or len(item.qubits) > 1:
+                for qubit in item.qubits:
+                    touched[qubit] = True
+        encoding: list[list[LocalStep]] = [[] for _ in range(self.n_qubits)]
+        rest: list[Instruction | Channel] = []
+        for at, item in enumerate(self.instructions):
+            qubit = item.qubit if isinstance(item, InputRotation) else item.qubits[0]
+            if not isinstance(item, Rotation) and at < ends[qubit]:
+                encoding[qubit].append(item)
+            else:
+                rest.append(item)
+        return tuple(map(tuple, encoding)), rest
 
 
 def _doubled(item: Instruction | Channel, n_qubits: int) -> list[Instruction]:
@@ -228,6 +257,11 @@ def _confusion(noise: Noise | None, readout: ReadoutError | Sequence[ReadoutErro
     return np.stack([error.confusion for error in errors])
 
 
+def has_channels(circuit: cirq.AbstractCircuit) -> bool:
+    """Whether some operation is not unitary."""
+    return any(map(_is_channel, circuit.all_operations()))
+
+
 def _is_channel(op: cirq.Operation) -> bool:
     return not cirq.is_parameterized(op) and not cirq.has_unitary(op)
 
@@ -236,21 +270,18 @@ def _check_operation(op: cirq.Operation) -> None:
     if cirq.is_parameterized(op):
         return
     if cirq.is_measurement(op):
-        raise QumosError(f"gate {op} is a measurement; all qubits are measured at the end, without being told")
+        raise QumosError(f"gate {gate_name(op)} is a measurement; all qubits are measured at the end, without being told")
     if not _is_channel(op):
-        matrix = cirq.unitary(op)
-        if not np.allclose(matrix.conj().T @ matrix, np.eye(len(matrix)), atol=_TOLERANCE):
-            raise QumosError(f"gate {op} is not unitary, and not a channel")
         return
     if not cirq.has_kraus(op):
-        raise QumosError(f"gate {op} is neither unitary nor a channel")
+        raise QumosError(f"gate {gate_name(op)} is neither unitary nor a channel")
     if len(op.qubits) > _MAX_CHANNEL_QUBITS:
-        raise QumosError(f"channel {op} acts on {len(op.qubits)} qubits, channels may act on {_MAX_CHANNEL_QUBITS}")
+        raise QumosError(f"channel {gate_name(op)} acts on {len(op.qubits)} qubits, channels may act on {_MAX_CHANNEL_QUBITS}")
     kraus = np.stack(cirq.kraus(op))
     total = np.einsum("kba,kbc->ac", kraus.conj(), kraus)
     # Written so that NaN fails.
-    if not np.abs(total - np.eye(len(total))).max() <= _TOLERANCE:
-        raise QumosError(f"channel {op} does not preserve the trace: its Kraus operators must satisfy Σ K†K = 1")
+    if not np.abs(total - np.eye(len(total))).max() <= _TRACE_TOLERANCE:
+        raise QumosError(f"channel {gate_name(op)} does not preserve the trace: its Kraus operators must satisfy Σ K†K = 1")
 
 
 def _channel(op: cirq.Operation, place: Mapping[cirq.Qid, int]) -> Channel:

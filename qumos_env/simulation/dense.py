@@ -1,80 +1,124 @@
-"""Many trainings of one small circuit at once: the same program with M sets of weights on M batches of inputs.
+"""Circuits of a few qubits as dense linear algebra, for M sets of weights at once.
 
-The K redraws of a reward train the same design K times. For a circuit of a few qubits qsim's work is dwarfed by the cost of
-refilling it with angles, once per model and step; here one NumPy operation serves all models. The program is packed into
-layers (rotations and fixed gates of single qubits; diagonal gates; other fixed gates), each a matrix of 2**n × 2**n per model.
-The price grows as 8**n, so this route is for small n only; it agrees with the qsim routes to single precision.
+For a circuit of a few qubits qsim's work is dwarfed by the cost of refilling it with angles, once per model and step; here one
+NumPy operation serves all gates of all layers of all models. The K redraws of a reward train the same design K times, so M is
+usually above 1; but up to some four qubits this is the fastest route for one model too. The price grows as 8**n. It agrees with
+the qsim routes to single precision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from .layers import Chains, Phases, gate_matrix, pack, partial_traces, z_signs
 from .program import Fixed, InputRotation, Program, Rotation
-from .states import NATIVE_MATRIX, PAULI, product_states
-
-_PERIOD = 4 * np.pi
+from .states import PAULI, checked_inputs, product_states
 
 
-@dataclass
-class _Layer:
-    """Gates that act together: ``local`` on single qubits, ``diagonal``, or any ``fixed`` ones.
+@dataclass(frozen=True)
+class Unitaries:
+    """M unitaries of a segment, and what reading gradients needs of their making.
 
     Attributes:
-        kind: which of the three.
-        rotations: its rotations, as (number in the program, gate).
-        constants: its fixed gates.
+        whole: complex64 ``[M, 2**n, 2**n]``.
+        prefixes: unitaries up to the end of every layer with rotations, ``[M, layers, 2**n, 2**n]``.
+        chains: of every gate of the local layers, see ``Chains.matrices``.
     """
 
-    kind: str
-    rotations: list[tuple[int, Rotation]] = field(default_factory=list)
-    constants: list[Fixed] = field(default_factory=list)
+    whole: np.ndarray
+    prefixes: np.ndarray
+    chains: np.ndarray
 
 
-def _matrix(gate: Fixed) -> np.ndarray:
-    return gate.matrix if gate.matrix is not None else NATIVE_MATRIX[gate.name]
+class DenseSegment:
+    """A run of gates as M matrices of 2**n × 2**n.
 
+    Attributes:
+        weights, scales: for every rotation, in the order of ``gradients``, the weight it depends on and the factor between weight and
+            angle.
+    """
 
-def _kind(gate: Fixed | Rotation) -> str:
-    if isinstance(gate, Rotation):
-        if set(gate.axes) == {"Z"}:
-            return "diagonal"
-        return "local" if len(gate.axes) == 1 else "other"
-    if np.count_nonzero(_matrix(gate) - np.diag(np.diag(_matrix(gate)))) == 0:
-        return "diagonal"
-    return "local" if len(gate.qubits) == 1 else "fixed"
+    def __init__(self, gates: Sequence[Fixed | Rotation], n_qubits: int) -> None:
+        self._size = 2**n_qubits
+        self._traces = partial_traces(n_qubits)
+        layers = pack(gates, n_qubits)
+        local = [layer for layer in layers if layer.kind == "local"]
+        self._chains = Chains(local, n_qubits)
+        self._phases = [Phases(layer, n_qubits) for layer in layers if layer.kind == "diagonal"]
+        # Layers with rotations in order, each with the fixed gates in front of it: (is local, number among its kind, those gates).
+        self._steps: list[tuple[bool, int, np.ndarray | None]] = []
+        counts = {True: 0, False: 0}
+        fixed: np.ndarray | None = None
+        for layer in layers:
+            if layer.kind == "constant":
+                for gate in layer.gates:
+                    assert isinstance(gate, Fixed)
+                    fixed = _embed(gate_matrix(gate), gate.qubits, n_qubits) @ (np.eye(self._size) if fixed is None else fixed)
+                continue
+            is_local = layer.kind == "local"
+            self._steps.append((is_local, counts[is_local], None if fixed is None else fixed.astype(np.complex64)))
+            counts[is_local] += 1
+            fixed = None
+        self._last = None if fixed is None else fixed.astype(np.complex64)
+        self._local_steps = [index for index, step in enumerate(self._steps) if step[0]]
+        self._fixed_before_local = self._stacked_fixed()
+        self.weights = np.concatenate([self._chains.weights, *(phases.weights for phases in self._phases)])
+        self.scales = np.concatenate([self._chains.scales, *(phases.scales for phases in self._phases)])
 
+    def _stacked_fixed(self) -> np.ndarray | None:
+        """The fixed gates in front of the local layers, to be applied to all in one operation; rows of phases where all are diagonal."""
+        found = [self._steps[index][2] for index in self._local_steps]
+        if all(matrix is None for matrix in found):
+            return None
+        stacked = np.stack([np.eye(self._size, dtype=np.complex64) if matrix is None else matrix for matrix in found])
+        diagonal = np.einsum("laa->la", stacked)
+        return diagonal[:, None, :].copy() if np.count_nonzero(stacked) == np.count_nonzero(diagonal) else stacked
 
-def supports(program: Program) -> bool:
-    """Whether all gates of ``program`` have a place in a layer (products of X and Y rotations have none)."""
-    return all(_kind(gate) != "other" for segment in program.segments for gate in segment)
+    def unitaries(self, weights: np.ndarray) -> Unitaries:
+        """Of ``weights`` float64 ``[M, weights]``."""
+        models = len(weights)
+        chains = self._chains.matrices(weights)
+        if self._local_steps:
+            local = _kronecker(Chains.products(chains))
+            if self._fixed_before_local is not None:
+                diagonal = self._fixed_before_local.shape[1] == 1
+                local = local * self._fixed_before_local if diagonal else local @ self._fixed_before_local
+        prefixes = np.empty((models, len(self._steps), self._size, self._size), np.complex64)
+        current: np.ndarray | None = None
+        for index, (is_local, number, fixed) in enumerate(self._steps):
+            if is_local:
+                following = local[:, number] if current is None else np.matmul(local[:, number], current, out=prefixes[:, index])
+            else:
+                before = np.eye(self._size, dtype=np.complex64) if fixed is None else fixed
+                before = before if current is None else current if fixed is None else before @ current
+                following = self._phases[number].factors(weights)[:, :, None] * before
+            if following.base is not prefixes:
+                prefixes[:, index] = following
+            current = prefixes[:, index]
+        if current is None:
+            current = np.broadcast_to(np.eye(self._size, dtype=np.complex64), (models, self._size, self._size))
+        return Unitaries(current if self._last is None else self._last @ current, prefixes, chains)
 
+    def gradients(self, transition: np.ndarray, unitaries: Unitaries) -> np.ndarray:
+        """∂L/∂angle of every rotation, ``[M, rotations]``, in the order of ``self.weights``.
 
-def _pack(gates: Sequence[Fixed | Rotation], n_qubits: int, first_rotation: int) -> list[_Layer]:
-    """Gates in as few layers as the order on shared qubits allows."""
-    layers: list[_Layer] = []
-    last = [-1] * n_qubits
-    number = first_rotation
-    for gate in gates:
-        kind = _kind(gate)
-        touched = max(last[qubit] for qubit in gate.qubits)
-        # Diagonal gates commute, and fixed gates multiply: both may join the layer that last touched their qubits.
-        joins = touched >= 0 and layers[touched].kind == kind and kind != "local"
-        start = touched if joins else touched + 1
-        at = next((index for index in range(start, len(layers)) if layers[index].kind == kind), len(layers))
-        if at == len(layers):
-            layers.append(_Layer(kind))
-        if isinstance(gate, Rotation):
-            layers[at].rotations.append((number, gate))
-            number += 1
-        else:
-            layers[at].constants.append(gate)
-        for qubit in gate.qubits:
-            last[qubit] = at
-    return layers
+        ``transition`` is C = Σ ψλ† carried to the front of the segment, ``[M, 2**n, 2**n]``; behind a prefix A it is ACA†.
+        """
+        prefixes = unitaries.prefixes
+        behind = prefixes @ transition[:, None] @ prefixes.conj().swapaxes(-1, -2)
+        found = []
+        if self._local_steps:
+            of_local = behind if len(self._local_steps) == len(self._steps) else behind[:, self._local_steps]
+            shape = of_local.shape[:2]
+            traces = (of_local.reshape(*shape, -1) @ self._traces).reshape(*shape, -1, 4)
+            found.append(self._chains.readings(unitaries.chains, traces))
+        for index, (is_local, number, _) in enumerate(self._steps):
+            if not is_local:
+                found.append(self._phases[number].readings(np.einsum("maa->ma", behind[:, index])))
+        return np.concatenate(found, axis=1) if len(found) > 1 else found[0] if found else np.zeros((len(transition), 0))
 
 
 def _embed(matrix: np.ndarray, qubits: Sequence[int], n_qubits: int) -> np.ndarray:
@@ -85,107 +129,20 @@ def _embed(matrix: np.ndarray, qubits: Sequence[int], n_qubits: int) -> np.ndarr
     return np.moveaxis(moved, range(k), qubits).reshape(2**n_qubits, -1)
 
 
-def _signs(qubits: Sequence[int], n_qubits: int) -> np.ndarray:
-    """Diagonal of Z on all ``qubits``, ``[2**n]``."""
-    index = np.arange(2**n_qubits)
-    sign = np.ones(2**n_qubits)
-    for qubit in qubits:
-        sign = sign * (1 - 2 * ((index >> (n_qubits - 1 - qubit)) & 1))
-    return sign
-
-
-class _Local:
-    """A layer of single-qubit gates: the Kronecker product of a 2×2 matrix per qubit."""
-
-    def __init__(self, layer: _Layer, n_qubits: int) -> None:
-        constant = np.stack([np.eye(2, dtype=complex)] * n_qubits)
-        for gate in layer.constants:
-            constant[gate.qubits[0]] = _matrix(gate)
-        self._constant = constant.astype(np.complex64)
-        self._qubits = [gate.qubits[0] for _, gate in layer.rotations]
-        self.numbers = [number for number, _ in layer.rotations]
-        generators = [_embed(PAULI[gate.axes], gate.qubits, n_qubits).T.ravel() for _, gate in layer.rotations]
-        self._generators = np.stack(generators, axis=1).astype(np.complex64) if generators else None
-
-    def build(self, rotations: np.ndarray, angles: np.ndarray) -> np.ndarray:
-        """``[M, 2**n, 2**n]`` from all rotation matrices of the program ``[M, rotations, 2, 2]``."""
-        factors = np.broadcast_to(self._constant, (len(rotations), *self._constant.shape))
-        if self._qubits:
-            factors = factors.copy()
-            factors[:, self._qubits] = rotations[:, self.numbers]
-        pieces = [factors[:, qubit] for qubit in range(factors.shape[1])]
-        while len(pieces) > 1:
-            pieces = [_kron(*pieces[at : at + 2]) if at + 1 < len(pieces) else pieces[at] for at in range(0, len(pieces), 2)]
-        return pieces[0]
-
-    @staticmethod
-    def apply(matrix: np.ndarray, states: np.ndarray) -> np.ndarray:
-        return matrix @ states
-
-    @staticmethod
-    def back(matrix: np.ndarray, transition: np.ndarray) -> np.ndarray:
-        return matrix.conj().swapaxes(-1, -2) @ transition @ matrix
-
-    def readings(self, transition: np.ndarray) -> np.ndarray:
-        """Im Tr(G_k ρ) for every rotation of the layer, ``[M, rotations]``."""
-        return (transition.reshape(len(transition), -1) @ self._generators).imag
+def _kronecker(factors: np.ndarray) -> np.ndarray:
+    """The Kronecker products over the third axis: ``[M, layers, n, 2, 2]`` to ``[M, layers, 2**n, 2**n]``."""
+    tail: np.ndarray | None = None
+    while factors.shape[2] > 1:
+        if factors.shape[2] % 2:
+            tail = factors[:, :, -1] if tail is None else _kron(factors[:, :, -1], tail)
+            factors = factors[:, :, :-1]
+        factors = _kron(factors[:, :, 0::2], factors[:, :, 1::2])
+    return factors[:, :, 0] if tail is None else _kron(factors[:, :, 0], tail)
 
 
 def _kron(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    m, a, b = len(left), left.shape[1], right.shape[1]
-    return (left[:, :, None, :, None] * right[:, None, :, None, :]).reshape(m, a * b, a * b)
-
-
-class _Diagonal:
-    """A layer of diagonal gates: one phase per basis state."""
-
-    def __init__(self, layer: _Layer, n_qubits: int) -> None:
-        constant = np.ones(2**n_qubits, complex)
-        for gate in layer.constants:
-            constant = constant * np.diag(_embed(_matrix(gate), gate.qubits, n_qubits))
-        self._constant = constant.astype(np.complex64)
-        self.numbers = [number for number, _ in layer.rotations]
-        self._sign = np.stack([_signs(gate.qubits, n_qubits) for _, gate in layer.rotations]) if self.numbers else None
-
-    def build(self, rotations: np.ndarray, angles: np.ndarray) -> np.ndarray:
-        """``[M, 2**n]``."""
-        if self._sign is None:
-            return np.broadcast_to(self._constant, (len(angles), len(self._constant)))
-        return self._constant * np.exp(-0.5j * (angles[:, self.numbers] @ self._sign)).astype(np.complex64)
-
-    @staticmethod
-    def apply(matrix: np.ndarray, states: np.ndarray) -> np.ndarray:
-        return matrix[:, :, None] * states
-
-    @staticmethod
-    def back(matrix: np.ndarray, transition: np.ndarray) -> np.ndarray:
-        return matrix.conj()[:, :, None] * transition * matrix[:, None, :]
-
-    def readings(self, transition: np.ndarray) -> np.ndarray:
-        """Im Tr(G_k ρ) for every rotation of the layer, ``[M, rotations]``."""
-        assert self._sign is not None
-        return np.einsum("maa->ma", transition).imag @ self._sign.T
-
-
-class _Constant(_Local):
-    """A layer of fixed gates on several qubits: one matrix for all models."""
-
-    def __init__(self, layer: _Layer, n_qubits: int) -> None:
-        full = np.eye(2**n_qubits, dtype=complex)
-        for gate in layer.constants:
-            full = _embed(_matrix(gate), gate.qubits, n_qubits) @ full
-        self._full = full.astype(np.complex64)
-        self.numbers = []
-
-    def build(self, rotations: np.ndarray, angles: np.ndarray) -> np.ndarray:
-        """``[M, 2**n, 2**n]``."""
-        return np.broadcast_to(self._full, (len(angles), *self._full.shape))
-
-
-def _layer(layer: _Layer, n_qubits: int) -> _Local | _Diagonal:
-    if layer.kind == "diagonal":
-        return _Diagonal(layer, n_qubits)
-    return _Local(layer, n_qubits) if layer.kind == "local" else _Constant(layer, n_qubits)
+    a, b = left.shape[-1], right.shape[-1]
+    return (left[..., :, None, :, None] * right[..., None, :, None, :]).reshape(*left.shape[:-2], a * b, a * b)
 
 
 @dataclass(frozen=True)
@@ -198,97 +155,60 @@ class DenseBatch:
 
 @dataclass(frozen=True)
 class DenseTape:
-    """What a forward pass keeps: per segment the layers' matrices, and the states behind it."""
+    """What a forward pass keeps: per segment its unitaries, and the states before it; and the states at the end."""
 
     batch: DenseBatch
-    matrices: list[list[np.ndarray]]
-    after: list[np.ndarray]
+    unitaries: list[Unitaries]
+    before: list[np.ndarray]
+    final: np.ndarray
 
 
 class DenseEngine:
-    """⟨Z⟩ of every qubit, and gradients, of M models of one program.
-
-    Args:
-        program: the compiled circuit; ``supports`` must hold.
-    """
+    """⟨Z⟩ of every qubit, and gradients, of M models of one program."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        n = program.n_qubits
-        self._segments: list[list[_Local | _Diagonal]] = []
-        rotations: list[Rotation] = []
-        for gates in program.segments:
-            layers = _pack(gates, n, len(rotations))
-            self._segments.append([_layer(layer, n) for layer in layers])
-            rotations += [gate for gate in gates if isinstance(gate, Rotation)]
-        self._weights = np.array([gate.weight for gate in rotations], np.intp)
-        self._scales = np.array([gate.scale for gate in rotations])
-        self._offsets = np.array([gate.offset for gate in rotations])
-        # exp(-iθP/2) = cos(θ/2) - i sin(θ/2) P for one-qubit rotations; products are diagonal and take their angle directly.
-        axes = [gate.axes if len(gate.axes) == 1 else "Z" for gate in rotations]
-        self._minus_i_pauli = np.array([-1j * PAULI[axis] for axis in axes], np.complex64).reshape(-1, 2, 2)
-        self._one_weight_each = len(set(self._weights.tolist())) == len(self._weights)
-        self._signs = np.stack([_signs([qubit], n) for qubit in range(n)]).astype(np.float32)
+        self._segments = [DenseSegment(gates, program.n_qubits) for gates in program.segments]
+        # From the angles of a segment to the weights, several angles a weight allowed.
+        self._scatter = [segment.scales[:, None] * (segment.weights[:, None] == np.arange(program.n_weights)) for segment in self._segments]
+        self._signs = np.stack([z_signs([qubit], program.n_qubits) for qubit in range(program.n_qubits)]).astype(np.float32)
 
     def encode(self, inputs: np.ndarray) -> DenseBatch:
-        """``inputs`` in radians, float ``[M, B, inputs]``."""
+        """``inputs`` in radians, float ``[M, B, inputs]``; raises QumosError for an empty batch, NaN or infinity."""
         models, size = inputs.shape[:2]
-        states = product_states(self.program, inputs.reshape(models * size, -1))
+        states = product_states(self.program, checked_inputs(inputs.reshape(models * size, -1), self.program.n_inputs))
         return DenseBatch(inputs, np.ascontiguousarray(states.reshape(-1, models, size).swapaxes(0, 1), np.complex64))
 
     def forward(self, weights: np.ndarray, batch: DenseBatch) -> tuple[np.ndarray, DenseTape]:
         """⟨Z⟩ float32 ``[M, B, qubits]`` for ``weights`` ``[M, weights]``, and the tape."""
-        angles = (weights[:, self._weights] * self._scales + self._offsets) % _PERIOD
-        half = angles[..., None, None] / 2
-        rotations = (np.cos(half) * np.eye(2)).astype(np.complex64) + np.sin(half).astype(np.float32) * self._minus_i_pauli
         states = batch.states
-        matrices, after = [], []
+        unitaries, before = [], []
         for index, segment in enumerate(self._segments):
             if index:
                 for rotation in self.program.reuploads[index - 1]:
                     states = self._reupload(states, rotation, batch)
-            built = [layer.build(rotations, angles) for layer in segment]
-            unitary = np.eye(2**self.program.n_qubits, dtype=np.complex64)[None]
-            for layer, matrix in zip(segment, built, strict=True):
-                unitary = layer.apply(matrix, unitary)
-            states = unitary @ states if segment else states
-            matrices.append(built)
-            after.append(states)
+            before.append(states)
+            unitaries.append(segment.unitaries(weights))
+            states = unitaries[-1].whole @ states
         values = self._signs @ (states.real**2 + states.imag**2)
-        return values.swapaxes(1, 2), DenseTape(batch, matrices, after)
+        return values.swapaxes(1, 2), DenseTape(batch, unitaries, before, states)
 
     def backward(self, tape: DenseTape, cotangents: np.ndarray) -> np.ndarray:
-        """∂L/∂weights float64 ``[M, weights]`` for ∂L/∂⟨Z⟩ ``[M, B, qubits]``.
-
-        With λ_b = Σ_o ∂L/∂⟨Z_o⟩_b·Z_o·ψ_b and ρ = Σ_b ψ_b·λ_b†, both behind a gate exp(-iθG/2), ∂L/∂θ = Im Tr(Gρ); one layer L
-        earlier it is L†ρL.
-        """
-        readings = np.zeros((len(cotangents), len(self._weights)))
-        costates = (self._signs.T @ cotangents.swapaxes(1, 2).astype(np.float32)) * tape.after[-1]
+        """∂L/∂weights float64 ``[M, weights]`` for ∂L/∂⟨Z⟩ ``[M, B, qubits]``."""
+        gradient = np.zeros((len(cotangents), self.program.n_weights))
+        costates = (self._signs.T @ cotangents.swapaxes(1, 2).astype(np.float32)) * tape.final
         for index in reversed(range(len(self._segments))):
-            states = tape.after[index]
-            transition = states @ costates.conj().swapaxes(1, 2)
-            segment, matrices = self._segments[index], tape.matrices[index]
-            first = next((at for at, layer in enumerate(segment) if layer.numbers), len(segment))
-            for at in reversed(range(len(segment))):
-                if segment[at].numbers:
-                    readings[:, segment[at].numbers] = segment[at].readings(transition)
-                if at <= first:
-                    break
-                transition = segment[at].back(matrices[at], transition)
+            segment, unitaries = self._segments[index], tape.unitaries[index]
+            # λ is carried to the front as a matrix of states where an earlier segment needs it, else only as part of Σ ψλ†.
             if index:
-                for layer, matrix in zip(reversed(segment), reversed(matrices), strict=True):
-                    inverse = matrix.conj() if isinstance(layer, _Diagonal) else matrix.conj().swapaxes(-1, -2)
-                    costates = layer.apply(inverse, costates)
+                costates = unitaries.whole.conj().swapaxes(1, 2) @ costates
+                transition = tape.before[index] @ costates.conj().swapaxes(1, 2)
+            else:
+                transition = tape.before[0] @ costates.conj().swapaxes(1, 2) @ unitaries.whole
+            gradient += segment.gradients(transition, unitaries) @ self._scatter[index]
+            if index:
                 for rotation in reversed(self.program.reuploads[index - 1]):
                     costates = self._reupload(costates, rotation, tape.batch, inverse=True)
-        scaled = readings * self._scales
-        gradient = np.zeros((len(cotangents), self.program.n_weights))
-        if self._one_weight_each:
-            gradient[:, self._weights] = scaled
-        else:
-            for number, weight in enumerate(self._weights):
-                gradient[:, weight] += scaled[:, number]
         return gradient
 
     def _reupload(self, states: np.ndarray, rotation: InputRotation, batch: DenseBatch, *, inverse: bool = False) -> np.ndarray:
@@ -302,3 +222,4 @@ class DenseEngine:
         zero, one = shaped[:, :, 0], shaped[:, :, 1]
         rotated = [cosine * same + sine * (turn[row, 0] * zero + turn[row, 1] * one) for row, same in ((0, zero), (1, one))]
         return np.stack(rotated, axis=2).reshape(models, size, columns)
+

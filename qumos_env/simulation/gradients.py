@@ -249,7 +249,7 @@ class _OnCircuit:
         """Output states ``[2**n, samples]``, chunk by chunk."""
         for batch in [self.engine.encode(inputs) for inputs in self.batch.chunks] or [self.batch]:
             _, tape = self.engine.forward(weights, batch)
-            yield tape.after[-1][:, : batch.size]
+            yield tape.states
 
     def adjoint(self, weights: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
         _, tape = self.engine.forward(weights, self.batch)

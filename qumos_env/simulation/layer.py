@@ -1,9 +1,15 @@
-"""A parametrised Cirq circuit as a torch module."""
+"""A parametrised Cirq circuit as a torch module, exact or noisy.
+
+It trains with torch's optimisers: ``torch.optim.Adam``, AMSGrad (``Adam(..., amsgrad=True)``), SGD with momentum.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, get_args
 
 import cirq
 import numpy as np
@@ -11,31 +17,46 @@ import torch
 
 from ..errors import QumosError, unknown
 from .adjoint import MEMORY_LIMIT, CircuitEngine, Observable, Route
-from .program import compile_circuit, natural_symbols
+from .channels import Noise, ReadoutError, compile_noisy, has_channels
+from .noise import NoisyEngine, NoisyRoute
+from .program import InputRotation, compile_circuit, natural_symbols
+from .states import checked_bits
+
+LayerEncoding = Literal["angle", "amplitude", "basis"]
+_Engine = CircuitEngine | NoisyEngine
+_NO_OBSERVABLE = Observable(np.zeros(0, np.float32), ())
 
 
 class QuantumLayer(torch.nn.Module):
     """Expectation values of a Cirq circuit, with exact adjoint gradients: ``[batch, inputs] -> [batch, observables]``.
 
     Args:
-        circuit: unitary gates, parametrised gates linear in one symbol each.
+        circuit: unitary gates, parametrised gates linear in one symbol each; and channels.
         observables: Pauli strings or sums with real coefficients.
         input_symbols: names of the symbols that take a value per sample, in column order.
         weight_symbols: names of the trainable symbols; default all others in natural order.
         qubits: the register, most significant first; default the circuit's and the observables' qubits, sorted.
         initial_weights: start values in radians; default uniform in [-pi, pi) from ``seed``.
         seed: of the default initial weights.
-        route: ``unitary``, ``states`` or ``auto``, see ``qumos_env.simulation.adjoint``.
+        route: ``unitary``, ``states`` or ``auto``, see ``qumos_env.simulation.adjoint``; with noise ``samples``, ``observables`` or
+            ``auto``, see ``qumos_env.simulation.noise``.
         threads: CPU threads of a simulation.
         memory_limit: bytes that the states of a pass may take; larger batches run in chunks.
         encoding: ``angle``: inputs are the values of ``input_symbols``; ``amplitude``: inputs are ``[batch, 2**n]`` real numbers,
-            normalised here and taken as the amplitudes of the initial state (no input symbols then).
+            normalised here and taken as the amplitudes of the initial state; ``basis``: inputs are bits ``[batch, n]``, 0 or 1, that
+            set the initial basis state (no input symbols for the latter two). Bits have no gradient.
+        noise: what is added behind the circuit's gates; initial states of the encodings ``amplitude`` and ``basis`` are exact.
+        readout: errors of the measurement, one for all qubits or one per qubit; default those of a ``NoiseSpec``. With noise, readout
+            errors or a channel in the circuit the density matrix is simulated, and gradients are as exact as without.
 
     Attributes:
         weights: one float32 parameter vector, one value per weight symbol.
+        engine: what simulates; other ways to differentiate it by the weights, also from shots, are in
+            ``qumos_env.simulation.gradients``.
 
     Raises:
-        QumosError: a symbol, qubit, gate or observable that does not fit; an input batch with another width, or not finite.
+        QumosError: a symbol, qubit, gate, channel or observable that does not fit; a register too wide for ``memory_limit``; an input
+            batch with another width, empty, or not finite; bits that want a gradient.
     """
 
     def __init__(
@@ -48,16 +69,18 @@ class QuantumLayer(torch.nn.Module):
         qubits: Sequence[cirq.Qid] | None = None,
         initial_weights: Sequence[float] | None = None,
         seed: int = 0,
-        route: Route = "auto",
+        route: Route | NoisyRoute = "auto",
         threads: int = 1,
         memory_limit: int = MEMORY_LIMIT,
-        encoding: Literal["angle", "amplitude"] = "angle",
+        encoding: LayerEncoding = "angle",
+        noise: Noise | None = None,
+        readout: ReadoutError | Sequence[ReadoutError] | None = None,
     ) -> None:
         super().__init__()
-        if encoding not in ("angle", "amplitude"):
-            raise unknown("encoding", encoding, ("angle", "amplitude"))
-        if encoding == "amplitude" and input_symbols:
-            raise QumosError("input_symbols: amplitude encoding takes the place of input symbols")
+        if encoding not in get_args(LayerEncoding):
+            raise unknown("encoding", encoding, get_args(LayerEncoding))
+        if encoding != "angle" and input_symbols:
+            raise QumosError(f"input_symbols: {encoding} encoding takes the place of input symbols")
         if not observables:
             raise QumosError("observables: at least one is needed")
         try:
@@ -67,11 +90,14 @@ class QuantumLayer(torch.nn.Module):
         register = sorted(circuit.all_qubits().union(*(item.qubits for item in sums))) if qubits is None else list(qubits)
         if weight_symbols is None:
             weight_symbols = [name for name in natural_symbols(circuit) if name not in set(input_symbols)]
-        self.encoding = encoding
+        self.encoding: LayerEncoding = encoding
+        self.n_qubits = len(register)
         self.input_symbols = tuple(input_symbols)
         self.weight_symbols = tuple(weight_symbols)
-        program = compile_circuit(circuit, register, self.input_symbols, self.weight_symbols)
-        self._engine = CircuitEngine(program, [Observable.from_cirq(item, register) for item in sums], route, threads, memory_limit)
+        if noise is None and readout is None and not has_channels(circuit):
+            self.engine: _Engine = self._exact_engine(circuit, register, sums, route, threads, memory_limit)
+        else:
+            self.engine = self._noisy_engine(circuit, register, sums, noise, readout, route, threads, memory_limit)
         if initial_weights is None:
             values = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(self.weight_symbols))
         else:
@@ -80,20 +106,80 @@ class QuantumLayer(torch.nn.Module):
                 raise QumosError(f"initial_weights: {len(self.weight_symbols)} values needed, got shape {list(values.shape)}")
         self.weights = torch.nn.Parameter(torch.tensor(np.ascontiguousarray(values), dtype=torch.float32))
 
+    def _exact_engine(
+        self,
+        circuit: cirq.AbstractCircuit,
+        register: Sequence[cirq.Qid],
+        observables: Sequence[cirq.PauliSum],
+        route: Any,
+        threads: int,
+        memory_limit: int,
+    ) -> CircuitEngine:
+        program = compile_circuit(circuit, register, self.input_symbols, self.weight_symbols)
+        if self.encoding == "basis":
+            flips = _flips(len(register))
+            program = replace(program, n_inputs=len(flips), encoding=tuple((flip,) for flip in flips))
+        # Observables are vectors of 2**n; a register that is too wide should say so before it takes them.
+        CircuitEngine(program, [_NO_OBSERVABLE], route, threads, memory_limit)
+        return CircuitEngine(program, [Observable.from_cirq(item, register) for item in observables], route, threads, memory_limit)
+
+    def _noisy_engine(
+        self,
+        circuit: cirq.AbstractCircuit,
+        register: Sequence[cirq.Qid],
+        observables: Sequence[cirq.PauliSum],
+        noise: Noise | None,
+        readout: ReadoutError | Sequence[ReadoutError] | None,
+        route: Any,
+        threads: int,
+        memory_limit: int,
+    ) -> NoisyEngine:
+        program = compile_noisy(circuit, register, self.input_symbols, self.weight_symbols, noise, readout)
+        if self.encoding == "basis":
+            flips = _flips(len(register))
+            program = replace(program, n_inputs=len(flips), instructions=(*flips, *program.instructions))
+        return NoisyEngine.from_program(
+            program, register, observables, route, threads, memory_limit, amplitudes=self.encoding == "amplitude"
+        )
+
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """``inputs`` ``[batch, len(input_symbols)]`` in radians (or amplitudes) to expectation values ``[batch, len(observables)]``."""
+        """Expectation values ``[batch, len(observables)]`` for ``inputs`` ``[batch, len(input_symbols)]`` in radians.
+
+        Or for amplitudes ``[batch, 2**n]``, or bits ``[batch, n]``; see ``encoding``.
+        """
         if self.encoding == "amplitude":
             inputs = torch.nn.functional.normalize(inputs, dim=-1)
-        return _Expectations.apply(inputs, self.weights, self._engine, self.encoding)
+        elif self.encoding == "basis":
+            if inputs.requires_grad:
+                raise QumosError("inputs: bits have no gradient, basis encoding takes inputs with requires_grad=False")
+            checked_bits(inputs.cpu().numpy(), self.n_qubits)
+        return _Expectations.apply(inputs, self.weights, self.engine, self.encoding)
+
+
+def _flips(n_qubits: int) -> list[InputRotation]:
+    """Bit i turns qubit i by pi about X, which is exact up to a global phase."""
+    return [InputRotation("X", qubit, qubit, math.pi) for qubit in range(n_qubits)]
+
+
+def _numbers(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy()
+
+
+# Cotangents, and whether inputs want a gradient, to the gradients by weights and by inputs.
+_Backward = Callable[..., tuple[np.ndarray, np.ndarray | None]]
+
+
+def _run(engine: _Engine, weights: np.ndarray, inputs: np.ndarray, encoding: LayerEncoding) -> tuple[np.ndarray, _Backward]:
+    if isinstance(engine, NoisyEngine):
+        return engine.forward(weights, inputs), partial(engine.backward, weights, inputs)
+    values, tape = engine.forward(weights, engine.encode_amplitudes(inputs) if encoding == "amplitude" else engine.encode(inputs))
+    return values, partial(engine.backward, tape)
 
 
 class _Expectations(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, inputs: torch.Tensor, weights: torch.Tensor, engine: CircuitEngine, encoding: str) -> torch.Tensor:
-        encode = engine.encode_amplitudes if encoding == "amplitude" else engine.encode
-        batch = encode(inputs.detach().cpu().double().numpy())
-        values, tape = engine.forward(weights.detach().cpu().double().numpy(), batch)
-        context.engine, context.tape = engine, tape
+    def forward(context: Any, inputs: torch.Tensor, weights: torch.Tensor, engine: _Engine, encoding: LayerEncoding) -> torch.Tensor:
+        values, context.run_backward = _run(engine, _numbers(weights), _numbers(inputs), encoding)
         context.dtypes = inputs.dtype, weights.dtype
         return torch.as_tensor(np.ascontiguousarray(values), dtype=weights.dtype, device=inputs.device)
 
@@ -103,7 +189,7 @@ class _Expectations(torch.autograd.Function):
             # Second derivatives would silently be missing from whatever asked for them.
             raise RuntimeError("QuantumLayer has first derivatives only; differentiate without create_graph")
         wants_inputs, wants_weights = context.needs_input_grad[:2]
-        slopes, input_slopes = context.engine.backward(context.tape, cotangents.detach().cpu().numpy(), inputs=wants_inputs)
+        slopes, input_slopes = context.run_backward(cotangents.detach().cpu().numpy(), inputs=wants_inputs)
         device = cotangents.device
         return (
             torch.as_tensor(input_slopes, dtype=context.dtypes[0], device=device) if wants_inputs else None,

@@ -5,29 +5,34 @@ The density matrix is the state of a doubled register (see ``channels``), so a b
 instead, and meet the input states at the start; with no re-uploaded inputs and fewer observables than samples this is cheaper,
 and its cost hardly depends on the number of samples.
 
+Inputs that only one-qubit gates and channels precede are part of the initial product state, so that H, noise, RZ encodes like RY;
+others are re-uploads. (As a re-upload, that encoding of 100 samples on 6 qubits took 62 ms forward and 99 ms for a gradient, now 3 and
+6 ms; two layers of RY and a chain of CZ, one thread.)
+
 Gradients are adjoint, in either route: with ρ and Λ = Σ ∂L/∂⟨O⟩·O at a gate exp(-iθP/2), ∂L/∂θ = Im Tr(PρΛ). Channels have no
-inverse, so ρ is kept at every reading point on the way forward, and Λ is carried back to it. Measured against parameter shift with
-all shifted copies in one run (of which only the bare run was counted, without the shifts; three layers of RY, RZ and a CZ ring,
-depolarising noise, batch 16, one thread): at 4 qubits 3.7 times faster by samples and 1.3 times by observables, where qsim's
-set-up dominates both; at 6 qubits 11 times by observables.
+inverse, so ρ is kept at every reading point on the way forward, and Λ is carried back to it; at the start it meets the input states,
+for the gradient with respect to the inputs. Measured against parameter shift with all shifted copies in one run (of which only the bare
+run was counted, without the shifts; three layers of RY, RZ and a CZ ring, depolarising noise, batch 16, one thread): at 4 qubits 3.7
+times faster by samples and 1.3 times by observables, where qsim's set-up dominates both; at 6 qubits 11 times by observables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import cirq
 import numpy as np
 
-from ..errors import QumosError
+from ..errors import QumosError, unknown
 from .adjoint import MEMORY_LIMIT, Observable, pauli_action
 from .channels import Noise, NoisyProgram, ReadoutError, compile_noisy
+from .encodings import AmplitudeEncoding, Encoding, ProductEncoding
 from .program import Fixed, Rotation
 from .qsim_backend import Segment
 from .sampling import Measurement, eigenbasis, measurements, mixed_probabilities, per_qubit
-from .states import checked_inputs, product_states, rotate_samples
+from .states import rotate_samples
 
 NoisyRoute = Literal["auto", "samples", "observables"]
 _AMPLITUDE_BYTES = 8
@@ -70,10 +75,12 @@ class NoisyEngine:
         route: ``samples``, ``observables`` (only without re-uploaded inputs), or ``auto`` to choose by size per batch.
         threads: CPU threads of a qsim run.
         memory_limit: bytes that the states of a pass may take; larger batches run in chunks.
+        amplitudes: inputs are ``[B, 2**n]`` real amplitudes of the initial state, of unit length, for a program without inputs; the
+            gradient with respect to them takes each as free.
 
     Raises:
         QumosError: no observable, or one for another number of qubits; not even one sample fits into ``memory_limit``; a route that is
-            not possible.
+            not possible; amplitudes for a program with inputs.
     """
 
     def __init__(
@@ -83,9 +90,14 @@ class NoisyEngine:
         route: NoisyRoute = "auto",
         threads: int = 1,
         memory_limit: int = MEMORY_LIMIT,
+        amplitudes: bool = False,
     ) -> None:
         if not observables:
             raise QumosError("observables: at least one is needed")
+        if route not in ("auto", "samples", "observables"):
+            raise unknown("route of a noisy circuit", route, ("auto", "samples", "observables"))
+        if amplitudes and program.n_inputs:
+            raise QumosError("inputs: a circuit with input symbols cannot take amplitudes")
         if threads < 1:
             raise QumosError(f"threads is {threads}, at least 1 is needed")
         for item in observables:
@@ -97,6 +109,7 @@ class NoisyEngine:
         self.route = route
         self.threads = threads
         self.memory_limit = memory_limit
+        self.amplitudes = amplitudes
         self._chunk(_LIVE_ARRAYS)
         self.measurements = measurements(self.observables, self.n_qubits)
         self._set_program(program)
@@ -121,12 +134,27 @@ class NoisyEngine:
         route: NoisyRoute = "auto",
         threads: int = 1,
         memory_limit: int = MEMORY_LIMIT,
+        amplitudes: bool = False,
     ) -> NoisyEngine:
         """The engine of ``circuit`` with ``noise`` added; arguments as for ``compile_noisy`` and the class."""
         program = compile_noisy(circuit, qubits, input_symbols, weight_symbols, noise, readout)
+        return cls.from_program(program, qubits, observables, route, threads, memory_limit, amplitudes)
+
+    @classmethod
+    def from_program(
+        cls,
+        program: NoisyProgram,
+        qubits: Sequence[cirq.Qid],
+        observables: Sequence[cirq.PauliString | cirq.PauliSum],
+        route: NoisyRoute = "auto",
+        threads: int = 1,
+        memory_limit: int = MEMORY_LIMIT,
+        amplitudes: bool = False,
+    ) -> NoisyEngine:
+        """The engine of a ``program`` on ``qubits``; arguments as for the class."""
         # Observables are vectors of 2**n; a register that is too wide should say so before it takes them.
         _samples_that_fit(program.n_qubits, _LIVE_ARRAYS, len(observables), memory_limit)
-        return cls(program, [Observable.from_cirq(item, qubits) for item in observables], route, threads, memory_limit)
+        return cls(program, [Observable.from_cirq(item, qubits) for item in observables], route, threads, memory_limit, amplitudes)
 
     def __getstate__(self) -> dict[str, object]:
         # qsim's objects cannot be pickled; they are laid out again when needed.
@@ -134,14 +162,14 @@ class NoisyEngine:
 
     def with_program(self, program: NoisyProgram) -> NoisyEngine:
         """An engine with the same settings for another program on the same qubits."""
-        return NoisyEngine(program, self.observables, self.route, self.threads, self.memory_limit)
+        return NoisyEngine(program, self.observables, self.route, self.threads, self.memory_limit, self.amplitudes)
 
     def forward(self, weights: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         """Expectation values, readout errors included.
 
         Args:
             weights: ``[weights]`` in radians.
-            inputs: ``[B, inputs]`` in radians.
+            inputs: ``[B, inputs]`` in radians, or amplitudes ``[B, 2**n]``.
 
         Returns:
             float32 ``[B, observables]``.
@@ -178,41 +206,62 @@ class NoisyEngine:
         return [per_qubit(confusion, np.concatenate(chunks).T.astype(np.float64)).T for chunks in zip(*parts, strict=True)]
 
     def gradient(self, weights: np.ndarray, inputs: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
-        """∂L/∂weights float64 ``[weights]`` of L = Σ ``cotangents`` · expectation values, by the adjoint method.
+        """∂L/∂weights alone, see ``backward``."""
+        return self.backward(weights, inputs, cotangents)[0]
+
+    def backward(
+        self, weights: np.ndarray, batch: np.ndarray, cotangents: np.ndarray, *, inputs: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Gradients of L = Σ ``cotangents`` · expectation values, by the adjoint method.
 
         Args:
-            weights, inputs: as for ``forward``.
+            weights: as for ``forward``.
+            batch: the inputs, as for ``forward``.
             cotangents: ``[B, observables]``.
+            inputs: also return ∂L/∂inputs.
+
+        Returns:
+            float64 ``[weights]`` and, if asked for, float64 of the shape of the inputs.
 
         Raises:
             QumosError: as for ``forward``, and cotangents of another shape or not finite.
         """
-        weights, inputs = self._checked_weights(weights), self.checked_inputs(inputs)
+        weights, batch = self._checked_weights(weights), self.checked_inputs(batch)
         cotangents = np.asarray(cotangents, np.float32)
-        if cotangents.shape != (len(inputs), len(self.observables)):
-            raise QumosError(f"cotangents: shape {[len(inputs), len(self.observables)]} needed, got {list(cotangents.shape)}")
+        if cotangents.shape != (len(batch), len(self.observables)):
+            raise QumosError(f"cotangents: shape {[len(batch), len(self.observables)]} needed, got {list(cotangents.shape)}")
         if not np.isfinite(cotangents).all():
             raise QumosError("cotangents: a value is not finite")
-        if self._by_observables(len(inputs)):
-            return self._sweep(weights, self._weighted_states(inputs, cotangents), _padded(self._effects), inputs[:0])
-        slopes, chunk = np.zeros(self.program.n_weights), self._chunk(_LIVE_ARRAYS + self._n_pieces)
-        for start in range(0, len(inputs), chunk):
-            part = inputs[start : start + chunk]
-            effects = self._effects @ cotangents[start : start + chunk].T
-            slopes += self._sweep(weights, self._encoded(part), _padded(effects), part)
-        return slopes
+        by_input = np.zeros(batch.shape) if inputs else None
+        if self._by_observables(len(batch)):
+            slopes, effects = self._sweep(weights, self._weighted_states(batch, cotangents), _padded(self._effects), batch[:0])
+            if by_input is not None:
+                effects = effects[:, : len(self.observables)]
+                for part in self._slices(len(batch), _LIVE_ARRAYS):
+                    by_input[part] = self._encoding.gradient(batch[part], effects @ cotangents[part].T)
+            return slopes, by_input
+        slopes = np.zeros(self.program.n_weights)
+        for part in self._slices(len(batch), _LIVE_ARRAYS + self._n_pieces):
+            rows, effects = batch[part], self._effects @ cotangents[part].T
+            into = None if by_input is None else by_input[part]
+            change, effects = self._sweep(weights, _padded(self._encoding.densities(rows)), _padded(effects), rows, into)
+            slopes += change
+            if into is not None:
+                into += self._encoding.gradient(rows, effects[:, : len(rows)])
+        return slopes, by_input
 
     def checked_inputs(self, inputs: np.ndarray) -> np.ndarray:
         """``inputs`` as float64 ``[B, inputs]``; raises QumosError on another shape, an empty batch, NaN or infinity."""
-        return checked_inputs(inputs, self.program.n_inputs)
+        return self._encoding.checked(inputs)
 
     # Set-up
 
     def _set_program(self, program: NoisyProgram) -> None:
         self.program = program
+        self._encoding: Encoding = (
+            AmplitudeEncoding(self.n_qubits) if self.amplitudes else ProductEncoding(program.encoding, program.n_inputs)
+        )
         self._doubled = program.doubled()
-        # The product state of the row qubits; that of the column qubits is its conjugate.
-        self._rows = replace(self._doubled, n_qubits=self.n_qubits, encoding=self._doubled.encoding[: self.n_qubits])
         self._pieces = tuple(_pieces(gates, self.n_qubits) for gates in self._doubled.segments)
         self._n_pieces = sum(len(pieces) for pieces in self._pieces)
         self._laid_out: dict[tuple[int, int, int], Segment] = {}
@@ -237,19 +286,18 @@ class NoisyEngine:
             raise QumosError(f"weights: value {np.argwhere(~np.isfinite(weights))[0, 0]} is not finite")
         return weights
 
-    # Samples
+    def _slices(self, size: int, arrays: int) -> Iterator[slice]:
+        """A batch of ``size`` in chunks that fit into the memory limit with so many arrays."""
+        chunk = self._chunk(arrays)
+        return (slice(start, start + chunk) for start in range(0, size, chunk))
 
-    def _encoded(self, inputs: np.ndarray) -> np.ndarray:
-        """Density matrices of the encoded inputs, ``[4**n, C]``, padded with zero columns to a power of two."""
-        states = _padded(product_states(self._rows, inputs))
-        return (states[:, None] * states.conj()[None]).reshape(-1, states.shape[1])
+    # Samples
 
     def _final(self, weights: np.ndarray, inputs: np.ndarray) -> Iterator[np.ndarray]:
         """Density matrices ``[4**n, samples]`` at the end, chunk by chunk."""
-        chunk = self._chunk(_LIVE_ARRAYS)
-        for start in range(0, len(inputs), chunk):
-            part = inputs[start : start + chunk]
-            states = self._encoded(part)
+        for rows in self._slices(len(inputs), _LIVE_ARRAYS):
+            part = inputs[rows]
+            states = _padded(self._encoding.densities(part))
             for index in range(len(self._doubled.segments)):
                 states = self._segment(index, -1, states.shape[1]).run(self._reupload(states, index, part), weights)
             yield states[:, : len(part)]
@@ -265,8 +313,13 @@ class NoisyEngine:
             states = rotate_samples(states.reshape(shape), rotation, padded, inverse=inverse).reshape(-1, columns)
         return states
 
-    def _sweep(self, weights: np.ndarray, states: np.ndarray, effects: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-        """∂L/∂weights for ``states`` ρ at the start and ``effects`` Λ at the end, both ``[4**n, C]``."""
+    def _sweep(
+        self, weights: np.ndarray, states: np.ndarray, effects: np.ndarray, inputs: np.ndarray, by_input: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """∂L/∂weights for ``states`` ρ at the start and ``effects`` Λ at the end, both ``[4**n, C]``, and Λ at the start.
+
+        Adds to ``by_input`` ``[B, inputs]`` what re-uploaded inputs contribute to ∂L/∂inputs.
+        """
         columns = states.shape[1]
         kept: list[list[np.ndarray]] = []
         for index, pieces in enumerate(self._pieces):
@@ -276,16 +329,33 @@ class NoisyEngine:
                 kept[-1].append(states)
                 if (index, number) != (len(self._pieces) - 1, len(pieces) - 1):
                     states = self._segment(index, number, columns).run(states, weights)
+            if not pieces:
+                kept[-1].append(states)
         slopes = np.zeros(self.program.n_weights)
         for index in reversed(range(len(self._pieces))):
             for number in reversed(range(len(self._pieces[index]))):
                 piece = self._pieces[index][number]
                 # qsim's inverse of a segment is its adjoint, for channels too: the Heisenberg picture.
                 effects = self._segment(index, number, columns).run(effects, weights, inverse=True)
-                np.add.at(slopes, piece.weights, piece.scales * piece.readings(kept[index].pop(), effects))
+                np.add.at(slopes, piece.weights, piece.scales * piece.readings(kept[index][number], effects))
+                if number:
+                    del kept[index][number]
             if index:
+                if by_input is not None:
+                    self._add_reupload_gradient(index, kept[index][0], effects, by_input)
                 effects = self._reupload(effects, index, inputs, inverse=True)
-        return slopes
+            del kept[index]
+        return slopes, effects
+
+    def _add_reupload_gradient(self, index: int, states: np.ndarray, effects: np.ndarray, by_input: np.ndarray) -> None:
+        """∂L/∂x = scale·Im Tr(PρΛ) for the rotations in front of segment ``index``, with ρ and Λ behind them."""
+        for rotation in self._doubled.reuploads[index - 1]:
+            # The column qubits hold the conjugates of the same gates.
+            if rotation.qubit < self.n_qubits:
+                source, factor = pauli_action({rotation.qubit: rotation.axis}, 2 * self.n_qubits)
+                turned = factor.astype(np.complex64)[:, None] * states[source]
+                reading = np.einsum("kb,kb->b", effects.conj(), turned).imag[: len(by_input)]
+                by_input[:, rotation.feature] += rotation.scale * reading
 
     # Observables
 
@@ -302,14 +372,19 @@ class NoisyEngine:
         chunk = max(1, self.memory_limit // (2 * _AMPLITUDE_BYTES * 2**self.n_qubits * (len(self.observables) + 2)))
         for start in range(0, len(inputs), chunk):
             part = slice(start, start + chunk)
-            yield part, product_states(self._rows, inputs[part]).astype(np.complex64)
+            yield part, self._encoding.vectors(inputs[part])
 
     def _values_by_observables(self, weights: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         count, size = len(self.observables), 2**self.n_qubits
         effects = _padded(self._effects)
         effects = self._segment(0, -1, effects.shape[1]).run(effects, weights, inverse=True)
-        operators = np.ascontiguousarray(effects[:, :count].T).reshape(count * size, size)
+        operators = np.ascontiguousarray(effects[:, :count].T)
         values = np.empty((len(inputs), count), np.float32)
+        if not self._encoding.pure:
+            for part in self._slices(len(inputs), _LIVE_ARRAYS):
+                values[part] = (operators.conj() @ self._encoding.densities(inputs[part])).real.T
+            return values
+        operators = operators.reshape(count * size, size)
         for part, vectors in self._chunks_of_vectors(inputs):
             turned = (operators @ vectors).reshape(count, size, -1)
             values[part] = np.einsum("ib,oib->bo", vectors.conj(), turned).real
@@ -318,6 +393,9 @@ class NoisyEngine:
     def _weighted_states(self, inputs: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
         """Per observable Σ_b ∂L/∂⟨O⟩_b·ρ_b, ``[4**n, C]``."""
         count, size = len(self.observables), 2**self.n_qubits
+        if not self._encoding.pure:
+            parts = self._slices(len(inputs), _LIVE_ARRAYS)
+            return _padded(sum(self._encoding.densities(inputs[part]) @ cotangents[part] for part in parts))
         total = np.zeros((count, size, size), np.complex64)
         for part, vectors in self._chunks_of_vectors(inputs):
             total += (cotangents[part].T[:, None] * vectors) @ vectors.conj().T

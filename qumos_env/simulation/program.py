@@ -6,15 +6,17 @@ per-sample rotations (re-uploaded inputs) between them. Angles are radians throu
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cirq
 import numpy as np
 import sympy
 
-from ..errors import QumosError
+from ..errors import QumosError, one_line
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,24 @@ class Program:
 
 
 _NATIVE: dict[object, str] = {cirq.H: "h", cirq.CZ: "cz", cirq.CX: "cx"}
-_POWER_AXES: tuple[tuple[type, str], ...] = (
-    (cirq.XPowGate, "X"),
-    (cirq.YPowGate, "Y"),
-    (cirq.ZPowGate, "Z"),
-    (cirq.XXPowGate, "XX"),
-    (cirq.YYPowGate, "YY"),
-    (cirq.ZZPowGate, "ZZ"),
+# Powers of Pauli products: how many qubits control them, and the axes on the others.
+_POWERS: tuple[tuple[type, int, str], ...] = (
+    (cirq.XPowGate, 0, "X"),
+    (cirq.YPowGate, 0, "Y"),
+    (cirq.ZPowGate, 0, "Z"),
+    (cirq.XXPowGate, 0, "XX"),
+    (cirq.YYPowGate, 0, "YY"),
+    (cirq.ZZPowGate, 0, "ZZ"),
+    (cirq.CXPowGate, 1, "X"),
+    (cirq.CZPowGate, 1, "Z"),
+    (cirq.CCXPowGate, 2, "X"),
+    (cirq.CCZPowGate, 2, "Z"),
 )
+_ONE_QUBIT_AXES = ("X", "Y", "Z")
+_WEIGHT_AXES = (*_ONE_QUBIT_AXES, "XX", "YY", "ZZ")
+_UNITARY_TOLERANCE = 1e-6
+_MAX_CONTROLS = 6
+_LONGEST_NAME = 80
 _MAX_MATRIX_QUBITS = 6
 
 
@@ -101,8 +113,8 @@ def compile_circuit(
     """Compiles ``circuit``.
 
     Args:
-        circuit: unitary gates; each parametrised gate holds one symbol, linearly, and rotates about a Pauli product
-            (others are decomposed by Cirq where it knows how).
+        circuit: unitary gates; each parametrised gate holds one symbol, linearly, and is a rotation about a Pauli product or a power
+            of one, controlled by other qubits or not (others are decomposed by Cirq where it knows how).
         qubits: the register, most significant first; may hold qubits that the circuit does not touch.
         input_symbols: symbols that take a value per sample, in the order of the input columns.
         weight_symbols: symbols shared by all samples, in the order of the weight vector; default all others in natural order.
@@ -173,9 +185,16 @@ def assemble(n_qubits: int, n_inputs: int, n_weights: int, instructions: Iterabl
 
 
 def operation_instructions(
-    op: cirq.Operation, place: Mapping[cirq.Qid, int], inputs: Mapping[str, int], weights: Mapping[str, int]
+    op: cirq.Operation,
+    place: Mapping[cirq.Qid, int],
+    inputs: Mapping[str, int],
+    weights: Mapping[str, int],
+    whole: cirq.Operation | None = None,
 ) -> list[Instruction]:
     """The instructions of one operation; ``place``, ``inputs`` and ``weights`` number its qubits and symbols.
+
+    Args:
+        whole: the operation that ``op`` is a piece of, for messages.
 
     Raises:
         QumosError: the gate is not supported, or its angle is not linear in one symbol.
@@ -183,49 +202,104 @@ def operation_instructions(
     qubits = tuple(place[qubit] for qubit in op.qubits)
     if not cirq.is_parameterized(op):
         return [_fixed(op, qubits)] if qubits else []
-    found = _pauli_rotation(op.gate)
+    found = _generator(op.gate)
     if found is None:
-        pieces = _decompose(op)
-        return [item for piece in pieces for item in operation_instructions(piece, place, inputs, weights)]
-    axes, angle = found
+        whole = whole or op
+        return [item for piece in _decompose(op, whole) for item in operation_instructions(piece, place, inputs, weights, whole)]
+    terms, angle = found
     name, scale, offset = _linear(angle, op)
     if name in weights:
-        return [Rotation(axes, qubits, weights[name], scale, offset)]
-    if len(qubits) == 1:
-        return [InputRotation(axes, qubits[0], inputs[name], scale, offset)]
-    # A per-sample rotation about a product: conjugate by CNOTs down to one qubit, after turning every axis to Z.
-    turn = [Fixed("matrix", (q,), _TO_Z[axis]) for q, axis in zip(qubits, axes, strict=True) if axis != "Z"]
-    back = [Fixed("matrix", gate.qubits, gate.matrix.conj().T) for gate in turn if gate.matrix is not None]
-    ladder = [Fixed("cx", pair) for pair in zip(qubits, qubits[1:], strict=False)]
-    return [*turn, *ladder, InputRotation("Z", qubits[-1], inputs[name], scale, offset), *reversed(ladder), *back]
+        return _rotations(terms, qubits, partial(_weight_rotation, weights[name], scale, offset), _WEIGHT_AXES)
+    return _rotations(terms, qubits, partial(_input_rotation, inputs[name], scale, offset), _ONE_QUBIT_AXES)
 
 
 _TO_Z = {
     "X": np.array([[1, 1], [1, -1]]) / np.sqrt(2),
     "Y": np.array([[1, -1j], [1, 1j]]) / np.sqrt(2),
 }
+_Rotate = Callable[[str, tuple[int, ...], float], Instruction]
 
 
-def _pauli_rotation(gate: cirq.Gate | None) -> tuple[str, object] | None:
-    """Axes and angle of a parametrised Pauli rotation; its global phase is dropped, expectation values do not see it."""
+def _weight_rotation(weight: int, scale: float, offset: float, axes: str, qubits: tuple[int, ...], factor: float) -> Rotation:
+    return Rotation(axes, qubits, weight, factor * scale, factor * offset)
+
+
+def _input_rotation(feature: int, scale: float, offset: float, axes: str, qubits: tuple[int, ...], factor: float) -> InputRotation:
+    return InputRotation(axes, qubits[0], feature, factor * scale, factor * offset)
+
+
+def _rotations(terms: Mapping[str, float], qubits: Sequence[int], rotate: _Rotate, native: Sequence[str]) -> list[Instruction]:
+    """Rotations about the Pauli strings ``terms`` (letter per qubit, to the factor of the angle); ``rotate`` makes the ``native`` ones."""
+    acting = [
+        (tuple(qubit for qubit, letter in zip(qubits, string, strict=True) if letter != "I"), string.replace("I", ""), factor)
+        for string, factor in terms.items()
+        # A string of I alone is a global phase, which expectation values do not see.
+        if factor and set(string) != {"I"}
+    ]
+    if all(axes in native for _, axes, _ in acting):
+        return [rotate(axes, on, factor) for on, axes, factor in acting]
+    # Conjugated: every axis is turned to Z, and longer products of Z are brought down by a ladder of CNOTs.
+    letters = {qubit: letter for on, axes, _ in acting for qubit, letter in zip(on, axes, strict=True)}
+    turn = [Fixed("matrix", (qubit,), _TO_Z[letter]) for qubit, letter in letters.items() if letter != "Z"]
+    back = [Fixed("matrix", gate.qubits, gate.matrix.conj().T) for gate in turn if gate.matrix is not None]
+    longest = max(map(len, native))
+    found: list[Instruction] = [*turn]
+    for on, _, factor in acting:
+        ladder = [Fixed("cx", pair) for pair in itertools.pairwise(on)][: max(0, len(on) - longest)]
+        left = on[-longest:]
+        found += [*ladder, rotate("Z" * len(left), left, factor), *reversed(ladder)]
+    return [*found, *back]
+
+
+def _generator(gate: cirq.Gate | None) -> tuple[dict[str, float], object] | None:
+    """H and the angle of a parametrised gate exp(-i/2·angle·H); None for a gate that is not of this kind.
+
+    H is given by the coefficients of its Pauli strings, one letter per qubit of the gate, which differ by letters I alone (so that
+    they commute). The string of I alone is a phase: global, unless something controls the gate.
+    """
     if isinstance(gate, (cirq.Rx, cirq.Ry, cirq.Rz)):
-        return {cirq.Rx: "X", cirq.Ry: "Y", cirq.Rz: "Z"}[type(gate)], gate._rads
+        return {{cirq.Rx: "X", cirq.Ry: "Y", cirq.Rz: "Z"}[type(gate)]: 1.0}, gate._rads
+    if isinstance(gate, cirq.ControlledGate):
+        found = _generator(gate.sub_gate)
+        if found is None:
+            return None
+        if gate.num_controls() > _MAX_CONTROLS:
+            raise QumosError(f"gate {gate} has {gate.num_controls()} controls, parametrised gates may have {_MAX_CONTROLS}")
+        return _controlled(found[0], set(gate.control_values.expand())), found[1]
     if isinstance(gate, cirq.EigenGate):
-        for kind, axes in _POWER_AXES:
+        for kind, controls, axes in _POWERS:
             if isinstance(gate, kind):
-                return axes, gate.exponent * sympy.pi
+                # P^e = exp(-i/2·e·pi·(P - 1)), and a global shift s adds a factor exp(i·e·pi·s).
+                terms = _controlled({axes: 1.0, "I" * len(axes): -1.0}, {(1,) * controls})
+                terms["I" * (controls + len(axes))] -= 2 * gate.global_shift
+                return terms, gate.exponent * sympy.pi
     return None
 
 
-def _decompose(op: cirq.Operation) -> list[cirq.Operation]:
-    if isinstance(op.gate, cirq.CZPowGate):
-        # CZ^e rotates by e·pi/2 about Z on each qubit and by -e·pi/2 about Z⊗Z, up to a global phase.
-        a, b = op.qubits
-        half = op.gate.exponent / 2
-        return [cirq.Z(a) ** half, cirq.Z(b) ** half, cirq.ZZ(a, b) ** -half]
+def _controlled(terms: Mapping[str, float], values: Iterable[tuple[int, ...]]) -> dict[str, float]:
+    """The generator ``terms`` behind controls, which let it act where they read one of ``values``.
+
+    The projector on |v⟩ is the product over the controls of (1 ± Z)/2, minus where v is 1.
+    """
+    values = [tuple(map(int, value)) for value in values]
+    found = {}
+    for letters in itertools.product("IZ", repeat=len(values[0])):
+        signs = [sum(bit for letter, bit in zip(letters, value, strict=True) if letter == "Z") for value in values]
+        share = sum((-1) ** sign for sign in signs) / 2 ** len(letters)
+        found.update({"".join(letters) + string: share * factor for string, factor in terms.items()})
+    return found
+
+
+def gate_name(op: cirq.Operation) -> str:
+    """What to call the gate of ``op`` in a message."""
+    name = one_line(op.gate or op)
+    return name if len(name) <= _LONGEST_NAME else type(op.gate or op).__name__
+
+
+def _decompose(op: cirq.Operation, whole: cirq.Operation) -> list[cirq.Operation]:
     pieces = cirq.decompose_once(op, default=None)
     if pieces is None or not all(isinstance(piece, cirq.Operation) for piece in pieces):
-        raise QumosError(f"gate {op.gate or op} is not supported: it is no rotation about a Pauli product and Cirq cannot decompose it")
+        raise QumosError(f"gate {gate_name(whole)} is not supported: it is no rotation about a Pauli product and Cirq cannot decompose it")
     return list(pieces)
 
 
@@ -248,9 +322,11 @@ def _fixed(op: cirq.Operation, qubits: tuple[int, ...]) -> Fixed:
         return Fixed(name, qubits)
     matrix = cirq.unitary(op, None)
     if matrix is None:
-        raise QumosError(f"gate {op.gate or op} is not unitary")
+        raise QumosError(f"gate {gate_name(op)} is not unitary")
     if len(qubits) > _MAX_MATRIX_QUBITS:
-        raise QumosError(f"gate {op.gate or op} acts on {len(qubits)} qubits, fixed gates may act on {_MAX_MATRIX_QUBITS}")
+        raise QumosError(f"gate {gate_name(op)} acts on {len(qubits)} qubits, fixed gates may act on {_MAX_MATRIX_QUBITS}")
+    if not np.allclose(matrix.conj().T @ matrix, np.eye(len(matrix)), atol=_UNITARY_TOLERANCE):
+        raise QumosError(f"gate {gate_name(op)} is not unitary: its matrix does not keep the norm")
     return Fixed("matrix", qubits, matrix)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..errors import QumosError
-from .program import InputRotation, Program
+from .program import Fixed, InputRotation, Program
 
 PAULI = {
     "X": np.array([[0, 1], [1, 0]], complex),
@@ -32,11 +34,37 @@ def checked_inputs(inputs: np.ndarray, n_inputs: int) -> np.ndarray:
     return inputs
 
 
+def checked_amplitudes(amplitudes: np.ndarray, n_qubits: int) -> np.ndarray:
+    """``amplitudes`` as float64 ``[B, 2**n_qubits]``; raises QumosError on another shape, an empty batch, rows not of unit length."""
+    amplitudes = np.asarray(amplitudes, np.float64)
+    if amplitudes.ndim != 2 or amplitudes.shape[1] != 2**n_qubits:
+        raise QumosError(f"inputs: amplitudes of shape [batch, {2**n_qubits}] needed, got {list(amplitudes.shape)}")
+    if len(amplitudes) == 0:
+        raise QumosError("inputs: the batch is empty")
+    if not np.allclose(np.sum(amplitudes**2, axis=1), 1.0, atol=1e-4):
+        raise QumosError("inputs: every row of amplitudes must have length 1 and be finite")
+    return amplitudes
+
+
+def checked_bits(bits: np.ndarray, n_qubits: int) -> np.ndarray:
+    """``bits`` as float64 ``[B, n_qubits]`` of 0 and 1; raises QumosError on other values, another shape or an empty batch."""
+    bits = checked_inputs(bits, n_qubits)
+    if not np.isin(bits, (0.0, 1.0)).all():
+        row, column = np.argwhere(~np.isin(bits, (0.0, 1.0)))[0]
+        raise QumosError(f"inputs: {bits[row, column]:g} at row {row}, column {column} is no bit, basis encoding takes 0 and 1")
+    return bits
+
+
 def product_states(program: Program, inputs: np.ndarray) -> np.ndarray:
     """The encoded product states complex128 ``[2**n, B]`` of ``inputs`` ``[B, inputs]`` in radians."""
+    return product_state(program.encoding, inputs)
+
+
+def product_state(encoding: Sequence[Sequence[Fixed | InputRotation]], inputs: np.ndarray) -> np.ndarray:
+    """As ``product_states``, for the one-qubit instructions of every qubit."""
     size = len(inputs)
     states = np.ones((1, size), complex)
-    for leading in program.encoding:
+    for leading in encoding:
         qubit_state = np.zeros((2, size), complex)
         qubit_state[0] = 1
         for item in leading:
@@ -48,10 +76,14 @@ def product_states(program: Program, inputs: np.ndarray) -> np.ndarray:
     return states
 
 
+def rotation_matrices(rotation: InputRotation, inputs: np.ndarray, *, inverse: bool = False) -> np.ndarray:
+    """The 2×2 matrices complex128 ``[2, 2, B]`` of a per-sample rotation, by the angles of ``inputs`` ``[B, inputs]``."""
+    angle = (inputs[:, rotation.feature] * rotation.scale + rotation.offset) * (-0.5 if inverse else 0.5)
+    return np.cos(angle) * np.eye(2)[..., None] - 1j * np.sin(angle) * PAULI[rotation.axis][..., None]
+
+
 def rotate_samples(states: np.ndarray, rotation: InputRotation, inputs: np.ndarray, *, inverse: bool = False) -> np.ndarray:
     """Applies a per-sample rotation to ``states`` ``[high, 2, low, B]``, by the angles of ``inputs`` ``[B, inputs]``."""
-    angle = (inputs[:, rotation.feature] * rotation.scale + rotation.offset) * (-0.5 if inverse else 0.5)
-    matrix = np.cos(angle) * np.eye(2)[..., None] - 1j * np.sin(angle) * PAULI[rotation.axis][..., None]
-    matrix = matrix.astype(states.dtype)
+    matrix = rotation_matrices(rotation, inputs, inverse=inverse).astype(states.dtype)
     zero, one = states[:, 0], states[:, 1]
     return np.stack([matrix[0, 0] * zero + matrix[0, 1] * one, matrix[1, 0] * zero + matrix[1, 1] * one], axis=1)
