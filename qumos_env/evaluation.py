@@ -23,7 +23,7 @@ from .scenario import Scenario
 from .workload import PreparedDraw, Rows, Workload, split_accuracy
 
 # Part of every cache key: raise it when a change alters the figures of an evaluation.
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
 QUERIES_ONLY = "queries only"  # no provider can have this name
 GATE_CUT_OVERHEAD = 9  # shots per cut, the same for every cut angle
 

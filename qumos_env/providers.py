@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer
 
 from .gates import REGISTRY
+from .simulation.channels import NoiseSpec, ReadoutError
+
+Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
+class NoiseProfile(BaseModel):
+    """Error rates of a provider's hardware; the default has none.
+
+    Attributes:
+        one_qubit, two_qubit: probability of a random Pauli error behind a gate on so many qubits.
+        amplitude_damping, phase_damping: probabilities of decay and of losing the phase, on each qubit of a gate.
+        readout_zero_as_one, readout_one_as_zero: probability that measuring a qubit reports the other outcome.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    one_qubit: Probability = 0.0
+    two_qubit: Probability = 0.0
+    amplitude_damping: Probability = 0.0
+    phase_damping: Probability = 0.0
+    readout_zero_as_one: Probability = 0.0
+    readout_one_as_zero: Probability = 0.0
 
 
 class Provider(BaseModel):
@@ -19,6 +41,7 @@ class Provider(BaseModel):
         gates: the gates of the registry it runs.
         mid_circuit_measurement: whether it can run the measured variant of a gate cut.
         price: cost of one gate, relative to a one-qubit gate on an ideal provider.
+        noise: its error rates; left out of what is dumped, and so hashed, while there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,3 +52,24 @@ class Provider(BaseModel):
     gates: tuple[str, ...] = tuple(REGISTRY)
     mid_circuit_measurement: bool = True
     price: Annotated[FiniteFloat, Field(ge=0)] = 1.0
+    noise: NoiseProfile = NoiseProfile()
+
+    @model_serializer(mode="wrap")
+    def _without_absent_noise(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = dump(self)
+        if self.noise == NoiseProfile():
+            data.pop("noise", None)
+        return data
+
+
+def noise_spec(profile: NoiseProfile) -> NoiseSpec | None:
+    """The noise of a provider as the simulation takes it; ``None`` for a profile without errors."""
+    if profile == NoiseProfile():
+        return None
+    return NoiseSpec(
+        profile.one_qubit,
+        profile.two_qubit,
+        profile.amplitude_damping,
+        profile.phase_damping,
+        ReadoutError(profile.readout_zero_as_one, profile.readout_one_as_zero),
+    )

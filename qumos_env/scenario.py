@@ -48,7 +48,7 @@ class DataSection(_Section):
         reducer: how features are reduced to the width of the encoding.
         scaler: how reduced features are brought to ``angle_range``.
         angle_range: angles in radians that a feature is mapped to.
-        encoding: ``angle`` puts feature ``i`` on qubit ``i``.
+        encoding: ``angle`` puts feature ``i`` on qubit ``i``; ``basis`` too, but as a bit: angle 0 or pi, whichever is nearer.
         axis: rotation axis of the angle encoding.
         test_fraction: share of rows fixed as test split, used for reports only.
         split_seed: seed of that split.
@@ -60,10 +60,18 @@ class DataSection(_Section):
     reducer: Literal["pca", "lda", "none"] = "pca"
     scaler: Literal["min-max", "max-abs"] = "min-max"
     angle_range: tuple[FiniteFloat, FiniteFloat] = (0.0, math.pi)
-    encoding: Literal["angle"] = "angle"
+    encoding: Literal["angle", "basis"] = "angle"
     axis: Literal["rx", "ry", "rz"] = "ry"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split_seed: Count = 0
+
+    @model_validator(mode="after")
+    def _bits_fit(self) -> DataSection:
+        if self.encoding == "basis" and self.axis == "rz":
+            raise ValueError("encoding basis needs axis rx or ry: about rz a bit would not set a basis state")
+        if self.encoding == "basis" and self.angle_range != (0.0, math.pi):
+            raise ValueError("encoding basis has the angles 0 and pi, so angle_range must be left out")
+        return self
 
 
 class DrawSection(_Section):

@@ -11,6 +11,7 @@ import numpy as np
 from .attacks.controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
 from .attacks.theft import ThiefRows, fit_encoding
 from .data import Draw, Preprocessor, make_protocol
+from .data.preprocessing import settled
 from .scenario import Scenario
 
 Rows = Literal["search", "test"]
@@ -98,7 +99,7 @@ class Workload:
         queries = owner.transform(features[draw.thief])
 
         def intercepted(indices: np.ndarray) -> np.ndarray:
-            return np.clip(fit_encoding(features[draw.thief], queries, features[indices]), *section.angle_range)
+            return settled(fit_encoding(features[draw.thief], queries, features[indices]), section.angle_range, section.encoding)
 
         return PreparedDraw(
             key=key,

@@ -133,6 +133,122 @@ def test_random_noisy_circuits_agree_with_cirq(n_qubits: int, noise: str, route:
     np.testing.assert_allclose(found, expected, atol=GRADIENT_TOLERANCE, rtol=1e-5)
 
 
+# Gradients by inputs, and what inputs are encoded into
+
+
+def central_differences(case: Case, step: float = 1e-3) -> np.ndarray:
+    """∂L/∂inputs of the oracle, ``[B, inputs]``."""
+    slopes = np.zeros(case.inputs.shape)
+    for column in range(case.inputs.shape[1]):
+        shift = step * np.eye(case.inputs.shape[1])[column]
+        ends = [case.oracle.values(case.weights, case.inputs + s, case.strings, case.readout) for s in (shift, -shift)]
+        slopes[:, column] = np.sum(case.cotangents * (ends[0] - ends[1]), axis=1) / (2 * step)
+    return slopes
+
+
+@pytest.mark.parametrize(("n_qubits", "noise"), [(1, "spec"), (1, "channels"), (2, "spec"), (2, "model"), (3, "channels")])
+@pytest.mark.parametrize("route", ["samples", "observables"])
+def test_gradients_by_inputs_agree_with_cirq(n_qubits: int, noise: str, route: str) -> None:
+    """The samples' circuits re-upload inputs, alone and at several places, and the products of the encoding are noisy."""
+    case = Case(n_qubits, n_qubits, noise, route, batch=3)
+    slopes, by_input = case.engine.backward(case.weights, case.inputs, case.cotangents, inputs=True)
+    np.testing.assert_allclose(by_input, central_differences(case), atol=GRADIENT_TOLERANCE)
+    np.testing.assert_array_equal(slopes, case.engine.gradient(case.weights, case.inputs, case.cotangents))
+    assert case.engine.backward(case.weights, case.inputs, case.cotangents)[1] is None
+
+
+def local_encoding(n_qubits: int) -> cirq.Circuit:
+    """H, RZ, RY of the inputs with damping between: a product of mixed states, one of its qubits with a fixed rotation only."""
+    x = sympy.symbols("x0:2")
+    circuit = cirq.Circuit(cirq.H.on_each(*LINE[:n_qubits]), cirq.S(LINE[1]), cirq.rx(0.4)(LINE[n_qubits - 1]))
+    for index, qubit in enumerate(LINE[: n_qubits - 1]):
+        circuit.append([cirq.amplitude_damp(0.2)(qubit), cirq.rz(x[index % 2] * (1 + index))(qubit), cirq.phase_damp(0.1)(qubit)])
+        circuit.append([cirq.T(qubit), cirq.ry(0.5 * x[(index + 1) % 2] + 0.2)(qubit), cirq.Y(qubit) ** 0.3])
+    circuit.append([cirq.ry(sympy.Symbol(f"w{index}"))(LINE[index % n_qubits]) for index in range(4)])
+    circuit.append([cirq.CX(LINE[0], LINE[1]), cirq.CZ(LINE[1], LINE[n_qubits - 1])])
+    return circuit
+
+
+@pytest.mark.parametrize("route", ["samples", "observables"])
+@pytest.mark.parametrize("spec", [NoiseSpec(), SPEC], ids=["no noise added", "noise behind every gate"])
+def test_noisy_gates_in_front_of_inputs_stay_part_of_the_encoding(route: str, spec: NoiseSpec) -> None:
+    """So that the circuit has no re-upload, and the route by observables is open."""
+    circuit = local_encoding(3)
+    strings = ["ZII", "IXY", "YZX"]
+    case = Case(3, 0, "channels")
+    case.oracle = Oracle(spec.noisy(circuit), 3, ["x0", "x1"], ["w0", "w1", "w2", "w3"])
+    case.strings = strings
+    case.engine = NoisyEngine.from_circuit(
+        circuit, LINE[:3], [pauli_string(string) for string in strings], ["x0", "x1"], noise=spec, readout=case.readout, route=route
+    )
+    assert len(case.engine.program.doubled().segments) == 1
+    np.testing.assert_allclose(case.engine.forward(case.weights, case.inputs), case.exact(case.weights), atol=VALUE_TOLERANCE)
+    slopes, by_input = case.engine.backward(case.weights, case.inputs, case.cotangents, inputs=True)
+    np.testing.assert_allclose(by_input, central_differences(case), atol=GRADIENT_TOLERANCE)
+    ends = [[np.sum(case.cotangents * case.exact(case.weights + s)) for s in (shift, -shift)] for shift in 1e-3 * np.eye(4)]
+    np.testing.assert_allclose(slopes, [(above - below) / 2e-3 for above, below in ends], atol=GRADIENT_TOLERANCE)
+
+
+@pytest.mark.parametrize("route", ["samples", "observables"])
+def test_amplitudes_of_a_noisy_circuit(route: str) -> None:
+    generator = np.random.default_rng(4)
+    circuit = random_circuit(2, generator, channels=True, reupload=False)
+    circuit = cirq.Circuit(op for op in circuit.all_operations() if not cirq.parameter_names(op) & {"x0", "x1"})
+    weights = generator.uniform(-3, 3, 4)
+    amplitudes = generator.normal(size=(3, 4))
+    amplitudes /= np.linalg.norm(amplitudes, axis=1, keepdims=True)
+    names = sorted(cirq.parameter_names(circuit))
+    engine = NoisyEngine.from_circuit(
+        circuit, LINE[:2], [pauli_string("ZX"), pauli_string("YI")], weight_symbols=names, noise=SPEC, route=route, amplitudes=True
+    )
+    numbers = dict(zip(names, weights, strict=False))
+    simulator, noisy = cirq.DensityMatrixSimulator(dtype=np.complex128), SPEC.noisy(circuit)
+    operators = [np.kron(PAULI["Z"], PAULI["X"]), np.kron(PAULI["Y"], PAULI["I"])]
+
+    def exact(density: np.ndarray) -> np.ndarray:
+        final = simulator.simulate(noisy, numbers, qubit_order=LINE[:2], initial_state=density).final_density_matrix
+        return np.array([np.trace(final @ operator).real for operator in operators])
+
+    given = weights[: len(names)]
+    np.testing.assert_allclose(engine.forward(given, amplitudes), [exact(np.outer(row, row) + 0j) for row in amplitudes], atol=1e-5)
+    cotangents = generator.normal(size=(3, 2))
+    _, by_input = engine.backward(given, amplitudes, cotangents, inputs=True)
+    # The value is quadratic in the amplitudes: its slope along e_j is that of the polar form, from three states.
+    assert by_input is not None
+    for row, cotangent, slopes in zip(amplitudes, cotangents, by_input, strict=True):
+        for number in range(4):
+            unit = np.eye(4)[number]
+            both = (row + unit) / np.linalg.norm(row + unit)
+            values = [exact(np.outer(state, state) + 0j) for state in (both, row, unit)]
+            polar = values[0] * ((row + unit) @ (row + unit)) - values[1] - values[2]
+            assert slopes[number] == pytest.approx(cotangent @ polar, abs=GRADIENT_TOLERANCE)
+    with pytest.raises(QumosError, match="length 1"):
+        engine.forward(given, 2 * amplitudes)
+    with pytest.raises(QumosError, match=r"amplitudes of shape \[batch, 4\]"):
+        engine.forward(given, amplitudes[:, :2])
+    with pytest.raises(QumosError, match="the batch is empty"):
+        engine.forward(given, amplitudes[:0])
+    with pytest.raises(QumosError, match="input symbols cannot take amplitudes"):
+        small_engine(amplitudes=True)
+
+
+def test_controlled_rotations_with_noise() -> None:
+    w, x = sympy.symbols("w0:4"), sympy.symbols("x0:2")
+    circuit = cirq.Circuit(cirq.ry(x[0])(LINE[0]), cirq.H(LINE[1]), cirq.rx(w[0]).controlled()(LINE[0], LINE[1]))
+    circuit.append([cirq.ry(w[1])(LINE[0]).controlled_by(LINE[1], control_values=[0]), cirq.CZ(*LINE[:2]) ** w[2]])
+    circuit.append([cirq.rz(x[1]).controlled()(LINE[1], LINE[0]), cirq.rx(w[3])(LINE[0])])
+    case = Case(2, 0, "channels")
+    case.oracle = Oracle(SPEC.noisy(circuit), 2, ["x0", "x1"], ["w0", "w1", "w2", "w3"])
+    case.engine = NoisyEngine.from_circuit(
+        circuit, LINE[:2], [pauli_string(string) for string in case.strings], ["x0", "x1"], noise=SPEC, readout=case.readout
+    )
+    np.testing.assert_allclose(case.engine.forward(case.weights, case.inputs), case.exact(case.weights), atol=VALUE_TOLERANCE)
+    slopes, by_input = case.engine.backward(case.weights, case.inputs, case.cotangents, inputs=True)
+    np.testing.assert_allclose(by_input, central_differences(case), atol=GRADIENT_TOLERANCE)
+    ends = [[np.sum(case.cotangents * case.exact(case.weights + s)) for s in (shift, -shift)] for shift in 1e-3 * np.eye(4)]
+    np.testing.assert_allclose(slopes, [(above - below) / 2e-3 for above, below in ends], atol=GRADIENT_TOLERANCE)
+
+
 @pytest.mark.parametrize("basis", [None, "XYZ"])
 def test_probabilities_are_those_of_confused_outcomes(basis: str | None) -> None:
     case = Case(3, 5, "spec")
@@ -218,6 +334,8 @@ def test_chunks_change_nothing(route: str) -> None:
     np.testing.assert_allclose(chunked.probabilities(weights, inputs), whole.probabilities(weights, inputs), atol=1e-6)
     slopes = whole.gradient(weights, inputs, cotangents)
     np.testing.assert_allclose(chunked.gradient(weights, inputs, cotangents), slopes, atol=GRADIENT_TOLERANCE)
+    by_input = [engine.backward(weights, inputs, cotangents, inputs=True)[1] for engine in (chunked, whole)]
+    np.testing.assert_allclose(*by_input, atol=1e-5)
 
 
 def test_memory_stays_under_the_limit_whatever_the_batch() -> None:
@@ -230,7 +348,9 @@ def test_memory_stays_under_the_limit_whatever_the_batch() -> None:
     try:
         size = engine.probabilities(weights, inputs, "XYZX").nbytes
         engine.route = "samples"
-        engine.gradient(weights, inputs, np.ones((len(inputs), 2)))
+        engine.backward(weights, inputs, np.ones((len(inputs), 2)), inputs=True)
+        engine.route = "observables"
+        engine.backward(weights, inputs, np.ones((len(inputs), 2)), inputs=True)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -393,3 +513,13 @@ def test_arguments_that_do_not_fit() -> None:
     reuploaded = cirq.Circuit(hardware_efficient(2), cirq.rx(sympy.Symbol("x0"))(LINE[0]))
     with pytest.raises(QumosError, match="route: "):
         NoisyEngine.from_circuit(reuploaded, LINE[:2], [1.0 * cirq.Z(LINE[0])], ["x0", "x1"], route="observables")
+
+
+def test_symbols_that_occur_nowhere_and_routes_that_are_unknown() -> None:
+    for message, settings in (
+        ("symbol 'v' occurs nowhere", {"input_symbols": ["x0", "v"]}),
+        ("symbol 'v' occurs nowhere", {"input_symbols": ["x0", "x1"], "weight_symbols": ["v"]}),
+        ("unknown route of a noisy circuit 'states'; did you mean samples", {"input_symbols": ["x0", "x1"], "route": "states"}),
+    ):
+        with pytest.raises(QumosError, match=message):
+            NoisyEngine.from_circuit(hardware_efficient(2), LINE[:2], [1.0 * cirq.Z(LINE[0])], **settings)  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ import sympy
 import torch
 
 from qumos_env.errors import QumosError
+from qumos_env.simulation.channels import NoiseSpec, ReadoutError
+from qumos_env.simulation.gradients import expectation_gradient, sampled_expectations
 from qumos_env.simulation.layer import QuantumLayer
 
 QUBITS = cirq.LineQubit.range(3)
@@ -212,3 +214,245 @@ def test_weights_that_are_not_finite() -> None:
         module.weights[3] = math.nan
     with pytest.raises(QumosError, match="weights: value 3"):
         module(torch.zeros(1, 2))
+
+
+# Bits as inputs
+
+
+def bits_layer(**settings: object) -> QuantumLayer:
+    """A circuit without inputs of its own, whose first gate could be mistaken for an encoding."""
+    w = sympy.symbols("w0:4")
+    a, b, c = QUBITS
+    made = cirq.Circuit(cirq.S(a), cirq.ry(w[0])(a), cirq.rx(w[1])(b), cirq.CX(a, b), cirq.ZZ(b, c) ** w[2], cirq.ry(w[3])(c))
+    return QuantumLayer(made, OBSERVABLES, encoding="basis", qubits=QUBITS, **settings)  # type: ignore[arg-type]
+
+
+ALL_BITS = np.array(list(np.ndindex(2, 2, 2)))
+SPEC = NoiseSpec(0.02, 0.05, 0.03, 0.04, ReadoutError(0.02, 0.06))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bool])
+def test_bits_are_the_initial_basis_state(dtype: torch.dtype) -> None:
+    module = bits_layer()
+    made = bits_circuit(module)
+    found = module(torch.tensor(ALL_BITS, dtype=dtype))
+    assert found.dtype == torch.float32
+    simulator = cirq.Simulator(dtype=np.complex128)
+    for number, values in enumerate(found.detach()):
+        expected = simulator.simulate_expectation_values(made, OBSERVABLES, qubit_order=QUBITS, initial_state=number)
+        np.testing.assert_allclose(values, np.real(expected), atol=1e-5)
+
+
+def bits_circuit(module: QuantumLayer) -> cirq.Circuit:
+    w = module.weights.detach().double().numpy()
+    a, b, c = QUBITS
+    return cirq.Circuit(cirq.S(a), cirq.ry(w[0])(a), cirq.rx(w[1])(b), cirq.CX(a, b), cirq.ZZ(b, c) ** w[2], cirq.ry(w[3])(c))
+
+
+def test_bits_of_a_noisy_circuit_are_prepared_without_noise() -> None:
+    module = bits_layer(noise=SPEC, readout=ReadoutError())
+    noisy = SPEC.noisy(bits_circuit(module))
+    found = module(torch.tensor(ALL_BITS)).detach().numpy()
+    simulator = cirq.DensityMatrixSimulator(dtype=np.complex128)
+    place = {qubit: index for index, qubit in enumerate(QUBITS)}
+    for number, values in enumerate(found):
+        density = simulator.simulate(noisy, qubit_order=QUBITS, initial_state=number).final_density_matrix
+        expected = [cirq.PauliSum.wrap(item).expectation_from_density_matrix(density, place).real for item in OBSERVABLES]
+        np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("noise", [None, SPEC], ids=["exact", "noisy"])
+def test_bits_that_do_not_fit(noise: NoiseSpec | None) -> None:
+    module = bits_layer(noise=noise)
+    with pytest.raises(QumosError, match=r"inputs: 0\.5 at row 1, column 2 is no bit"):
+        module(torch.tensor([[0, 0, 0], [0, 1, 0.5]]))
+    with pytest.raises(QumosError, match="inputs: bits have no gradient"):
+        module(torch.zeros((2, 3), requires_grad=True))
+    with pytest.raises(QumosError, match=r"inputs: shape \[batch, 3\]"):
+        module(torch.zeros((2, 2)))
+    with pytest.raises(QumosError, match="inputs: the batch is empty"):
+        module(torch.zeros((0, 3)))
+    with pytest.raises(QumosError, match="input_symbols: basis encoding"):
+        layer(encoding="basis")
+    with pytest.raises(QumosError, match="unknown encoding 'bassis'; did you mean basis"):
+        layer(encoding="bassis")
+    module(torch.zeros((2, 3))).sum().backward()
+    assert module.weights.grad is not None and module.weights.grad.abs().max() > 0.01
+
+
+# Noise
+
+
+def noisy_oracle(weights: np.ndarray, row: np.ndarray, noisy: cirq.Circuit, readout: ReadoutError) -> np.ndarray:
+    """Values by Cirq's density matrices, each string shrunk and shifted per qubit: a reported Z is Z·(1 - p - q) + q - p."""
+    numbers = {f"w{i}": value for i, value in enumerate(weights)} | {f"x{i}": value for i, value in enumerate(row)}
+    simulator = cirq.DensityMatrixSimulator(dtype=np.complex128)
+    density = simulator.simulate(noisy, cirq.ParamResolver(numbers), qubit_order=QUBITS).final_density_matrix
+    place = {qubit: index for index, qubit in enumerate(QUBITS)}
+    shrink, shift = 1 - readout.zero_as_one - readout.one_as_zero, readout.one_as_zero - readout.zero_as_one
+    values = []
+    for item in OBSERVABLES:
+        total = 0.0
+        for string in cirq.PauliSum.wrap(item):
+            reported = cirq.PauliSum.from_pauli_strings(cirq.PauliString(string.coefficient))
+            for qubit, pauli in string.items():
+                reported = reported * (shrink * pauli(qubit) + shift)
+            total += reported.expectation_from_density_matrix(density, place).real
+        values.append(total)
+    return np.array(values)
+
+
+@pytest.mark.parametrize("kind", ["spec", "model", "readout alone"])
+def test_noisy_values_and_gradients(kind: str) -> None:
+    """By weights and inputs, one of them re-uploaded, against central differences of Cirq in double precision."""
+    model = cirq.ConstantQubitNoiseModel(cirq.amplitude_damp(0.05))
+    noise = {"spec": SPEC, "model": model, "readout alone": None}[kind]
+    readout = ReadoutError(0.03, 0.08)
+    module = layer(seed=4, noise=noise, readout=None if kind == "spec" else readout)
+    readout = SPEC.readout if kind == "spec" else readout
+    noisy = SPEC.noisy(circuit()) if kind == "spec" else circuit().with_noise(model) if kind == "model" else circuit()
+    generator = np.random.default_rng(0)
+    inputs = torch.tensor(generator.uniform(-3, 3, (2, 2)), dtype=torch.float64, requires_grad=True)
+    cotangents = generator.normal(size=(2, 3))
+    values = module(inputs)
+    values.backward(torch.tensor(cotangents, dtype=values.dtype))
+    weights, rows = module.weights.detach().double().numpy(), inputs.detach().numpy()
+
+    def loss(weights: np.ndarray, rows: np.ndarray) -> float:
+        answers = [noisy_oracle(weights, row, noisy, readout) for row in rows]
+        return float(np.sum(cotangents * answers))
+
+    np.testing.assert_allclose(values.detach(), [noisy_oracle(weights, row, noisy, readout) for row in rows], atol=1e-5)
+    step = 1e-4
+    assert module.weights.grad is not None and inputs.grad is not None and inputs.grad.dtype == torch.float64
+    for index in (0, 3, 10):
+        shift = step * np.eye(11)[index]
+        slope = (loss(weights + shift, rows) - loss(weights - shift, rows)) / (2 * step)
+        assert module.weights.grad[index].item() == pytest.approx(slope, abs=1e-4)
+    for index in np.ndindex(rows.shape):
+        moved = np.zeros(rows.shape)
+        moved[index] = step
+        slope = (loss(weights, rows + moved) - loss(weights, rows - moved)) / (2 * step)
+        assert inputs.grad[index].item() == pytest.approx(slope, abs=1e-4)
+
+
+def test_amplitudes_with_noise() -> None:
+    """Normalisation included: the gradient is that of the layer's own values."""
+    line = QUBITS[:2]
+    made = cirq.Circuit(cirq.ry(sympy.Symbol("w0"))(line[0]), cirq.CX(*line), cirq.rx(sympy.Symbol("w1"))(line[1]))
+    module = QuantumLayer(made, [cirq.Z(line[0]), cirq.Y(line[1])], encoding="amplitude", noise=SPEC, initial_weights=[0.3, -0.8])
+    inputs = torch.tensor(np.random.default_rng(0).normal(size=(3, 4)), requires_grad=True)
+    (slope,) = torch.autograd.grad(module(inputs).sum(), inputs)
+    step = 1e-2
+    with torch.no_grad():
+        for index in np.ndindex(3, 4):
+            shift = torch.zeros(3, 4, dtype=torch.float64)
+            shift[index] = step
+            expected = (module(inputs + shift) - module(inputs - shift)).sum().item() / (2 * step)
+            assert slope[index].item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_noisy_layer_is_a_module_like_the_others() -> None:
+    """It learns, its weights travel, and copies of it work."""
+    torch.manual_seed(0)
+    inputs = torch.rand(16, 2) * 3
+    targets = torch.cos(inputs[:, :1]) * 0.5
+    module = layer(seed=1, noise=SPEC)
+    optimiser = torch.optim.Adam(module.parameters(), 0.1)
+    losses = []
+    for _ in range(15):
+        optimiser.zero_grad()
+        loss = (module(inputs)[:, :1] - targets).square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    exact = layer(seed=2)
+    exact.load_state_dict(module.state_dict())
+    assert torch.equal(exact.weights, module.weights)
+    assert not torch.allclose(exact(inputs), module(inputs), atol=0.02)
+    assert torch.equal(copy.deepcopy(module)(inputs), module(inputs))
+
+
+@pytest.mark.parametrize("noise", [None, SPEC], ids=["exact", "noisy"])
+@pytest.mark.parametrize("encoding", ["angle", "basis"])
+def test_the_engine_takes_every_gradient_method(noise: NoiseSpec | None, encoding: str) -> None:
+    """One function for exact, noisy and sampled values alike."""
+    module = layer(seed=3, noise=noise) if encoding == "angle" else bits_layer(seed=3, noise=noise)
+    inputs = np.array([[0.3, -0.8], [1.1, 0.4]]) if encoding == "angle" else ALL_BITS[[2, 5]].astype(float)
+    module(torch.tensor(inputs)).sum().backward()
+    weights, ones, generator = module.weights.detach().double().numpy(), np.ones((2, 3)), np.random.default_rng(0)
+    assert module.weights.grad is not None
+    for method in ("adjoint", "parameter-shift"):
+        np.testing.assert_allclose(expectation_gradient(module.engine, weights, inputs, ones, method), module.weights.grad, atol=1e-4)
+    many = expectation_gradient(module.engine, weights, inputs, ones, "parameter-shift", shots=100_000, generator=generator)
+    np.testing.assert_allclose(many, module.weights.grad, atol=0.05)
+    for method in ("finite-difference", "spsa"):
+        for shots in (None, 100):
+            found = expectation_gradient(module.engine, weights, inputs, ones, method, shots=shots, generator=generator)
+            assert np.isfinite(found).all() and found.any()
+    sampled = sampled_expectations(module.engine, weights, inputs, 100_000, generator)
+    np.testing.assert_allclose(sampled, module(torch.tensor(inputs)).detach(), atol=0.03)
+
+
+# What is refused, with and without noise
+
+
+@pytest.mark.parametrize("noise", [None, SPEC], ids=["exact", "noisy"])
+def test_one_clear_line_for_each_mistake(noise: NoiseSpec | None) -> None:
+    good: dict[str, object] = {"circuit": circuit(), "observables": OBSERVABLES, "input_symbols": INPUTS, "noise": noise}
+    stretched = cirq.Circuit(cirq.MatrixGate(np.diag([1.0, 2.0]), unitary_check=False)(QUBITS[0]))
+    wide = cirq.LineQubit.range(40)
+    mistakes: dict[str, dict[str, object]] = {
+        "symbol 'x9' occurs nowhere": {"input_symbols": ["x0", "x1", "x9"]},
+        "a symbol is listed twice": {"weight_symbols": ["w9", *(f"w{i}" for i in range(11))]},
+        r"qubits: q\(2\) of the circuit is missing": {"qubits": QUBITS[:2], "observables": [cirq.Z(QUBITS[0])]},
+        "gate .* is not unitary": {"circuit": stretched, "input_symbols": []},
+        "qubits: a (noisy )?register of 40 needs [0-9,]+ MiB .*memory_limit is 1,024 MiB": {
+            "circuit": cirq.Circuit(cirq.H.on_each(*wide)),
+            "observables": [cirq.Z(wide[0])],
+            "input_symbols": [],
+        },
+        "unknown route .*'statess'": {"route": "statess"},
+        "gate .* is a measurement": {"circuit": cirq.Circuit(cirq.measure(QUBITS[0])), "input_symbols": []},
+        "threads is 0": {"threads": 0},
+    }
+    for message, changes in mistakes.items():
+        with pytest.raises(QumosError, match=message) as caught:
+            QuantumLayer(**(good | changes))  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+    module = QuantumLayer(**good)  # type: ignore[arg-type]
+    for message, inputs in {
+        "inputs: the batch is empty": torch.zeros(0, 2),
+        r"inputs: shape \[batch, 2\]": torch.zeros(3, 3),
+        "inputs: value at row 1, column 0 is not finite": torch.tensor([[0.0, 0.0], [math.nan, 0.0]]),
+        "inputs: value at row 0, column 1 is not finite": torch.tensor([[0.0, math.inf]]),
+    }.items():
+        with pytest.raises(QumosError, match=message):
+            module(inputs)
+    for bad in (math.nan, math.inf):
+        with torch.no_grad():
+            module.weights[3] = bad
+        with pytest.raises(QumosError, match="weights: value 3 is not finite"):
+            module(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("operation", [cirq.depolarize(0.1)(QUBITS[0]), cirq.R(QUBITS[0])], ids=["channel", "reset"])
+def test_channels_of_the_circuit_itself(operation: cirq.Operation) -> None:
+    made = cirq.Circuit(cirq.ry(0.4)(QUBITS[0]), operation)
+    value = QuantumLayer(made, [cirq.Z(QUBITS[0])])(torch.zeros(1, 0)).item()
+    density = cirq.DensityMatrixSimulator().simulate(made).final_density_matrix
+    assert value == pytest.approx(np.real(density[0, 0] - density[1, 1]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"noise": 0.1}, "noise: a NoiseSpec or a cirq.NoiseModel is needed, got float"),
+        ({"noise": SPEC, "readout": [ReadoutError()]}, "readout: 3 errors needed"),
+        ({"noise": SPEC, "route": "observables"}, "route: inputs that are re-uploaded"),
+    ],
+)
+def test_noise_that_does_not_fit(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(QumosError, match=message):
+        layer(**arguments)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from agents.protocol import Trial
 from qumos_env import Design
 from qumos_env.files import write_text
+from qumos_env.html import image, page, table
 from qumos_env.rendering import design_figure, design_text, figure_png
 
 from .rundir import REPORT, RUN, RunDirectory, read_json
 from .tables import HEADINGS
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #22303c; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #d5dce2 }
-td:first-child, th:first-child { text-align: left } tr.winner { font-weight: 600 } tr.reference { color: #8795a1 }
-img { max-width: 100% } pre { background: #f4f6f8; padding: .8rem; overflow-x: auto } h2 { margin-top: 2rem }
-"""
 
 
 def search_figure(trials: Sequence[Trial], title: str) -> Figure:
@@ -81,35 +72,30 @@ def write_report(run: RunDirectory) -> None:
         "Grey designs break the limits of the scenario and are references. "
         "C* is what a thief reaches with its own rows and nothing stolen.</p>",
         "<h2>Search</h2>",
-        _image(_png(curve)),
+        image(figure_png(curve), "search rewards"),
         "<h2>Winning design</h2>",
-        _image(figure_png(drawing)),
+        image(figure_png(drawing), "the winning design"),
         f"<pre>{html.escape(design_text(design))}</pre>",
         "<h2>Repeat it</h2>",
         f"<pre>{html.escape(' '.join(run.command))}</pre>",
         f"<pre>{html.escape(_facts(run))}</pre>",
     ]
-    title = html.escape(f"{plan.agent} on {plan.scenario.name}")
-    head = f"<head><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style></head>"
-    page = f"<!doctype html><html lang='en'>{head}<body>{''.join(parts)}</body></html>\n"
-    write_text(run.path / REPORT, page)
+    write_text(run.path / REPORT, page(f"{plan.agent} on {plan.scenario.name}", parts))
 
 
 def _table(results: dict[str, Any]) -> str:
     others = [*results["hand_made"], *([results["random"]] if results["random"] else [])]
     rows = [("winner", results["winner"])]
     rows += [("" if one["within_limits"] else "reference", one) for one in sorted(others, key=lambda one: -one["reward"])]
-    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in HEADINGS)
-    return f"<table><tr>{head}</tr>{''.join(_row(kind, one) for kind, one in rows)}</table>"
+    return table(HEADINGS, [_row(one) for _, one in rows], classes=[kind for kind, _ in rows])
 
 
-def _row(kind: str, one: dict[str, Any]) -> str:
+def _row(one: dict[str, Any]) -> list[str]:
     low, high = one["reward_interval"]
     reward = f"{one['reward']:.3f}" + ("" if low is None else f" ± {(high - low) / 2:.3f}")
     names = ("accuracy", "theft", "control", "theft_gain", "membership_auc", "cost")
     figures = ["-" if one[name] is None else f"{one[name]:.0f}" if name == "cost" else f"{one[name]:.3f}" for name in names]
-    cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in (one["name"], reward, *figures))
-    return f"<tr class='{kind}'>{cells}</tr>"
+    return [one["name"], reward, *figures]
 
 
 def _differences(results: dict[str, Any]) -> list[str]:
@@ -129,13 +115,3 @@ def _facts(run: RunDirectory) -> str:
     facts = {name: getattr(plan, name) for name in ("budget", "time_limit", "seed", "workers", "warm_start", "test_seeds")}
     facts |= {"settings": dict(plan.settings), "scenario_hash": plan.scenario.hash, "versions": read_json(run.path / RUN)["versions"]}
     return json.dumps(facts, indent=2)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
-
-
-def _image(png: bytes) -> str:
-    return f"<p><img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'></p>"

@@ -1,6 +1,6 @@
-"""Theft of a model by whoever broke into one provider.
+"""Theft of a model by whoever broke into one provider, or into several that it holds together.
 
-The adversary sees the trained angles of every part that its provider runs, owns a few labelled rows, may query the service
+The adversary sees the trained angles of every part that its providers run, owns a few labelled rows, may query the service
 with them, and knows the scenario (register width, classes, kind of head) and the partition. It does not have the owner's head
 and preprocessing, nor the other parts. Its own preprocessing is fitted on its rows alone: from its queries it knows how the
 owner encodes those rows on the qubits it holds, and fits a map from raw features to these angles; for other qubits it has to
@@ -9,15 +9,21 @@ that ignores the angles it intercepts and only fits its own PCA runs the stolen 
 about .1 weaker than it is.) Every figure has to be read beside the no-loot controls of ``qumos_env.attacks.controls``, which use
 the same rows.
 
-Tiers: ``frozen-head`` trains a new linear head on the stolen circuits; ``fine-tune`` goes on to train their angles too;
-``guessed-rest`` puts a hand-made circuit in the place of what is missing and trains it to repeat the service's answers. Those
+Tiers of a reward: ``frozen-head`` trains a new linear head on the stolen circuits; ``fine-tune`` goes on to train their angles
+too; ``guessed-rest`` puts a hand-made circuit in the place of what is missing and trains it to repeat the service's answers. Those
 answers are worth something without any loot: reports set beside it a thief that guesses everything (``query_control``).
+
+Audits add ``as-is``: the stolen circuits run as they are, and nothing is trained. Qubits that are not held read 0. The heads
+``scaled`` and ``fixed`` tie every qubit to a class, so the thief puts their untrained form (no biases) on top and needs no row.
+``linear`` has no such tie: each class is represented by the mean readout of the thief's rows of that class, and a target is given
+the class of the nearest mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -25,10 +31,13 @@ from ..actions import block_gates
 from ..ansatz import ring_or_chain, ry_cz_blocks
 from ..circuits import Block, initial_angles, joint_blocks, part_blocks
 from ..design import Design, Gate
-from ..heads import LinearHead, make_head, softmax
+from ..errors import unknown
+from ..heads import Head, LinearHead, make_head, softmax
 from ..model import CircuitStack, Parameters, one_hot, train_stack
 from ..scenario import ModelSection, ThreatSection
 
+Source = Literal["labels", "queries"]
+"""What a thief learns from: true labels of its rows, or the service's answers to them."""
 _Keys = Sequence[Sequence[int]]
 
 
@@ -48,12 +57,23 @@ class ThiefRows:
         return cls(np.stack([one.intercepted for one in many]), np.stack([one.own for one in many]))
 
 
+@dataclass(frozen=True)
+class _Lesson:
+    """What a tier works with: encoded rows and targets, the class probabilities to learn, seeds, and Adam steps."""
+
+    inputs: np.ndarray
+    goal: np.ndarray
+    targets: np.ndarray
+    keys: _Keys
+    steps: int
+
+
 class Thief:
-    """The thief of one provider, compiled once per design and run on every draw.
+    """The thief of one provider or of a coalition of them, compiled once per design and run on every draw.
 
     Args:
         design: the victim's design.
-        provider: the provider broken into; one that runs no part leaves a thief with nothing but its queries.
+        provider: the provider broken into, or several; one that runs no part leaves a thief with nothing but its queries.
         n_classes: number of classes.
         model: the scenario's model section (known to the thief).
         threat: its threat section.
@@ -61,21 +81,24 @@ class Thief:
     """
 
     def __init__(
-        self, design: Design, provider: str, n_classes: int, model: ModelSection, threat: ThreatSection, axis: str
+        self, design: Design, provider: str | Sequence[str], n_classes: int, model: ModelSection, threat: ThreatSection, axis: str
     ) -> None:
-        self.provider = provider
+        providers = (provider,) if isinstance(provider, str) else tuple(provider)
+        self.provider = "+".join(providers)
         self.n_classes = n_classes
         self.threat = threat
         self.learning_rate = model.learning_rate
         self.n_qubits = design.n_qubits
-        held = {part.index for part in design.held_by(provider)}
+        held = {part.index for part in design.parts if part.provider in providers}
         self._holds = np.array([part in held for part in design.partition])
         self.stolen = CircuitStack(joint_blocks(design, axis, held), design.n_qubits)
-        self.guess = _guess(design, held)
+        self._angles = np.isin(np.arange(design.n_trainable), [weight for engine in self.stolen.engines for weight in engine.weights])
+        self.guess = guess_rest(design, held)
         guessed: Sequence[Block] = part_blocks(self.guess, axis)
         self.rest = CircuitStack([block for index, block in enumerate(guessed) if index not in held], design.n_qubits)
         self.linear_head = LinearHead(design.n_qubits, n_classes)
         self.known_head = make_head(model.head, design.n_qubits, n_classes)
+        self._tied = model.head != "linear"
         self._empty = CircuitStack([], design.n_qubits)
 
     def attack(
@@ -87,6 +110,9 @@ class Thief:
         answers: np.ndarray,
         targets: ThiefRows,
         keys: Sequence[Sequence[int]],
+        *,
+        source: Source | None = None,
+        steps: int | None = None,
     ) -> np.ndarray:
         """Class probabilities ``[K, targets, n_classes]`` that the thief's models give for ``targets``; all K draws at once.
 
@@ -96,43 +122,75 @@ class Thief:
             rows, labels, answers: the thief's rows, their labels ``[K, rows]``, and the service's answers ``[K, rows, n_classes]``.
             targets: the rows to classify.
             keys: per draw, seeds of what the thief guesses.
+            source: what it learns from; default the labels, except that ``guessed-rest`` learns from the answers.
+            steps: Adam steps; default the scenario's.
 
         Raises:
+            QumosError: no such tier.
             EvaluationFailure: a thief's training diverged.
         """
-        goal = answers if tier == "guessed-rest" else one_hot(labels, self.n_classes)
-        return TIERS[tier](self, loot, self._encoded(rows), goal, self._encoded(targets), keys)
+        if tier not in AUDIT_TIERS:
+            raise unknown("theft tier", tier, AUDIT_TIERS)
+        source = source or ("queries" if tier == "guessed-rest" else "labels")
+        goal = answers if source == "queries" else one_hot(labels, self.n_classes)
+        lesson = _Lesson(self._encoded(rows), goal, self._encoded(targets), keys, steps or self.threat.steps)
+        return AUDIT_TIERS[tier](self, np.where(self._angles, loot.angles, 0.0), lesson)
 
     def _encoded(self, rows: ThiefRows) -> np.ndarray:
         return np.where(self._holds, rows.intercepted, rows.own)
 
-    def _frozen_head(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, keys: _Keys) -> np.ndarray:
-        features = self.stolen.readout(loot.angles, inputs)
-        start = Parameters(np.zeros((len(inputs), 0)), self._linear_start(keys))
-        trained = train_stack(self._empty, self.linear_head, inputs, goal, start, *self._effort, frozen=features)
-        return softmax(self.linear_head.logits(trained.head, self.stolen.readout(loot.angles, targets)))
+    def _readout(self, angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        """⟨Z⟩ ``[K, rows, n_qubits]`` of the stolen circuits; 0 for qubits that are not held."""
+        return self.stolen.readout(angles, inputs)
 
-    def _fine_tune(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, keys: _Keys) -> np.ndarray:
-        start = Parameters(loot.angles, self._linear_start(keys))
-        trained = train_stack(self.stolen, self.linear_head, inputs, goal, start, *self._effort)
-        return softmax(self.linear_head.logits(trained.head, self.stolen.readout(trained.angles, targets)))
+    def _as_is(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
+        features = self._readout(angles, lesson.targets)
+        if self._tied:
+            untrained = self.known_head.initial(np.random.default_rng(0))
+            return softmax(self.known_head.logits(np.tile(untrained, (len(features), 1)), features))
+        return softmax(nearest_mean_logits(self._readout(angles, lesson.inputs), lesson.goal, features))
 
-    def _guessed_rest(self, loot: Parameters, inputs: np.ndarray, goal: np.ndarray, targets: np.ndarray, keys: _Keys) -> np.ndarray:
-        features = self.stolen.readout(loot.angles, inputs)
+    def _frozen_head(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
+        features = self._readout(angles, lesson.inputs)
+        start = Parameters(np.zeros((len(features), 0)), self._linear_start(lesson.keys))
+        trained = self._trained(self._empty, self.linear_head, lesson, start, features)
+        return softmax(self.linear_head.logits(trained.head, self._readout(angles, lesson.targets)))
+
+    def _fine_tune(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
+        start = Parameters(angles, self._linear_start(lesson.keys))
+        trained = self._trained(self.stolen, self.linear_head, lesson, start)
+        return softmax(self.linear_head.logits(trained.head, self.stolen.readout(trained.angles, lesson.targets)))
+
+    def _guessed_rest(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
+        features = self._readout(angles, lesson.inputs)
         start = Parameters(
-            np.stack([initial_angles(self.guess, [*key, 0x6E55]) for key in keys]),
-            np.stack([self.known_head.initial(np.random.default_rng([*key, 0x6E55])) for key in keys]),
+            np.stack([initial_angles(self.guess, [*key, 0x6E55]) for key in lesson.keys]),
+            np.stack([self.known_head.initial(np.random.default_rng([*key, 0x6E55])) for key in lesson.keys]),
         )
-        trained = train_stack(self.rest, self.known_head, inputs, goal, start, *self._effort, frozen=features)
-        readout = self.stolen.readout(loot.angles, targets) + self.rest.readout(trained.angles, targets)
+        trained = self._trained(self.rest, self.known_head, lesson, start, features)
+        readout = self._readout(angles, lesson.targets) + self.rest.readout(trained.angles, lesson.targets)
         return softmax(self.known_head.logits(trained.head, readout))
 
-    @property
-    def _effort(self) -> tuple[int, float]:
-        return self.threat.steps, self.learning_rate
+    def _trained(
+        self, stack: CircuitStack, head: Head, lesson: _Lesson, start: Parameters, frozen: np.ndarray | None = None
+    ) -> Parameters:
+        return train_stack(stack, head, lesson.inputs, lesson.goal, start, lesson.steps, self.learning_rate, frozen=frozen)
 
-    def _linear_start(self, keys: Sequence[Sequence[int]]) -> np.ndarray:
+    def _linear_start(self, keys: _Keys) -> np.ndarray:
         return np.stack([self.linear_head.initial(np.random.default_rng([*key, 0x11EA])) for key in keys])
+
+
+def nearest_mean_logits(features: np.ndarray, goal: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """−½ |target − class mean|², up to a constant per target: logits ``[K, targets, classes]`` of the nearest class mean.
+
+    Args:
+        features: of labelled rows, ``[K, rows, f]``.
+        goal: class probabilities of these rows ``[K, rows, classes]``; they weight the means.
+        targets: ``[K, targets, f]``.
+    """
+    weights = goal.swapaxes(-1, -2)
+    means = weights @ features / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-12)
+    return targets @ means.swapaxes(-1, -2) - 0.5 * np.sum(means**2, axis=-1)[..., None, :]
 
 
 def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -148,7 +206,7 @@ def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) 
     return (targets - centre) @ coefficients + level
 
 
-def _guess(design: Design, held: set[int]) -> Design:
+def guess_rest(design: Design, held: set[int]) -> Design:
     """A one-layer RY-CZ-RY ansatz on every part that is not ``held``; the held parts stay empty."""
     gates: list[Gate] = []
     for part in design.parts:
@@ -158,9 +216,12 @@ def _guess(design: Design, held: set[int]) -> Design:
     return Design(design.partition, design.assignment, tuple(gates))
 
 
-_Tier = Callable[[Thief, Parameters, np.ndarray, np.ndarray, np.ndarray, _Keys], np.ndarray]
+_Tier = Callable[[Thief, np.ndarray, _Lesson], np.ndarray]
 TIERS: dict[str, _Tier] = {
     "frozen-head": Thief._frozen_head,
     "fine-tune": Thief._fine_tune,
     "guessed-rest": Thief._guessed_rest,
 }
+"""The tiers that a scenario may name."""
+AUDIT_TIERS: dict[str, _Tier] = {"as-is": Thief._as_is, **TIERS}
+"""The tiers that an audit runs."""

@@ -1,4 +1,4 @@
-"""Raw features to angles: reduce, scale, clip."""
+"""Raw features to angles: reduce, scale, clip, and for basis encoding round."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from ..errors import QumosError, one_line
+from ..errors import QumosError, one_line, unknown
 from ..scenario import DataSection
 
 FLAT = 1e-12
@@ -20,17 +20,19 @@ FLAT = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Preprocessor:
-    """The map ``clip(features @ matrix + offset)`` to angles, whatever was fitted; the arrays are read-only.
+    """The map ``settled(features @ matrix + offset)`` to angles, whatever was fitted; the arrays are read-only.
 
     Attributes:
         matrix: float64 ``[f, width]``. A column of zeros fills a component that the data could not determine.
         offset: float64 ``[width]``, radians.
         angle_range: lowest and highest angle, radians.
+        encoding: of the data section.
     """
 
     matrix: np.ndarray
     offset: np.ndarray
     angle_range: tuple[float, float]
+    encoding: str = "angle"
 
     def __post_init__(self) -> None:
         self.matrix.setflags(write=False)
@@ -69,7 +71,7 @@ class Preprocessor:
         centre = np.zeros(features.shape[1]) if section.reducer == "none" else features.mean(axis=0)
         scale, offset = _scaling((features - centre) @ directions, section)
         matrix = np.ascontiguousarray(directions * scale)
-        return cls(matrix, offset - centre @ matrix, (float(low), float(high)))
+        return cls(matrix, offset - centre @ matrix, (float(low), float(high)), section.encoding)
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Angles in radians, float64 ``[rows, width]``, of raw ``features`` ``[rows, f]``.
@@ -77,12 +79,16 @@ class Preprocessor:
         Raises:
             QumosError: another number of features than fitted, or a value that is not finite.
         """
-        low, high = self.angle_range
-        return np.clip(_checked(features, len(self.matrix)) @ self.matrix + self.offset, low, high)
+        return settled(_checked(features, len(self.matrix)) @ self.matrix + self.offset, self.angle_range, self.encoding)
 
     def to_dict(self) -> dict[str, Any]:
         """The map as plain JSON numbers; Python writes floats so that they read back bit for bit."""
-        return {"matrix": self.matrix.tolist(), "offset": self.offset.tolist(), "angle_range": list(self.angle_range)}
+        return {
+            "matrix": self.matrix.tolist(),
+            "offset": self.offset.tolist(),
+            "angle_range": list(self.angle_range),
+            "encoding": self.encoding,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preprocessor:
@@ -100,7 +106,19 @@ class Preprocessor:
             raise QumosError(f"preprocessing: matrix {matrix.shape}, offset {offset.shape}, angle_range {low, high} do not fit together")
         if not (np.isfinite(matrix).all() and np.isfinite(offset).all()):
             raise QumosError("preprocessing: matrix and offset must be finite")
-        return cls(matrix, offset, (low, high))
+        # Bundles from before there was a choice hold none.
+        encoding = data.get("encoding", "angle")
+        if encoding not in ("angle", "basis"):
+            raise unknown("encoding in preprocessing", encoding, ("angle", "basis"))
+        return cls(matrix, offset, (low, high), encoding)
+
+
+def settled(angles: np.ndarray, angle_range: tuple[float, float], encoding: str) -> np.ndarray:
+    """``angles`` as they can be encoded: clipped to ``angle_range``, or for ``basis`` one of its ends (above its middle the upper)."""
+    low, high = angle_range
+    if encoding == "basis":
+        return np.where(angles > (low + high) / 2, high, low)
+    return np.clip(angles, low, high)
 
 
 def check_width(section: DataSection, features: int, classes: int, width: int, *, strict: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +16,9 @@ from .stratified import allot, deal, rows_by_class
 
 LEAST_SCORE_ROWS = 2
 """Held-out rows that every class must have in every draw."""
+
+LEAST_HALVES = 4
+"""Halves of a pool that leave another pair beside any pair."""
 
 # Last word of every seed sequence: what it draws. Never 0, because NumPy takes [seed] and [seed, 0] for the same seed.
 _TEST, _ROWS, _POOL, _HALVES, _NONMEMBERS = range(1, 6)
@@ -39,6 +43,21 @@ class Draw:
     score: np.ndarray
     nonmembers: np.ndarray
     test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """Balanced halves of one pool of rows; every row of it is in exactly half of them.
+
+    Attributes:
+        pool: sorted row indices, int64 ``[P]``.
+        member: bool ``[halves, P]``; halves 2j and 2j + 1 are each other's complement.
+        outside: sorted indices of the rows in neither the pool nor the test split.
+    """
+
+    pool: np.ndarray
+    member: np.ndarray
+    outside: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +107,52 @@ class DataProtocol:
 
     def _halved(self, seed: int, index: int) -> Draw:
         quotas = self._quotas
-        pool, outside = deal(self._by_class(self.rest), [2 * quotas.train], np.random.default_rng([seed, 0, _POOL]))
-        halves = deal(self._by_class(pool), [quotas.train], np.random.default_rng([seed, index // 2, _HALVES]))
+        pool, outside = self._pool(seed, quotas.train)
+        halves = self._pair(seed, index // 2, pool, quotas.train)
         thief, tuning, score = deal(self._by_class(outside), [quotas.thief, quotas.tuning], np.random.default_rng([seed, index, _ROWS]))
         return Draw(halves[index % 2], thief, tuning, score, halves[1 - index % 2], self.test)
 
     def _by_class(self, rows: np.ndarray) -> list[np.ndarray]:
         return rows_by_class(rows, self.dataset.labels, len(self.dataset.class_names))
+
+    def balanced_halves(self, seed: int, count: int, train_rows: int | None = None) -> Halves:
+        """``count`` halves of one stratified pool of ``2 * train_rows`` rows outside the test split, in swapped pairs.
+
+        With ``half_split`` the halves are the train rows of ``draws(seed)``, continued beyond K.
+
+        Args:
+            seed: of pool and halves.
+            count: how many, even, 4 or more.
+            train_rows: rows of a half, default those of a draw.
+
+        Raises:
+            QumosError: a negative seed; ``count`` is odd, below 4, or more than the different halves there are; the pool needs
+                more rows of a class than there are, or none.
+        """
+        if seed < 0:
+            raise QumosError(f"the seed of the halves must not be negative, got {seed}")
+        if count < LEAST_HALVES or count % 2:
+            raise QumosError(f"the number of halves is {count}, an even number from {LEAST_HALVES} is needed")
+        rows = self._by_class(self.rest)
+        counts = np.array([len(one) for one in rows])
+        quota = allot(self.settings.train_rows if train_rows is None else train_rows, counts)
+        for name, wanted, there in zip(self.dataset.class_names, quota, counts, strict=True):
+            if not 1 <= wanted <= there // 2:
+                raise QumosError(f"halves of {quota.sum()} rows take {wanted} of class {name!r}, from 1 to {there // 2} can be had")
+        if count > math.prod(math.comb(2 * int(size), int(size)) for size in quota):
+            raise QumosError(f"{count} halves of {quota.sum()} rows: a pool of {2 * quota.sum()} has fewer different ones")
+        pool, outside = self._pool(seed, quota)
+        firsts = [self._pair(seed, pair, pool, quota)[0] for pair in range(count // 2)]
+        first = np.stack([np.isin(pool, one) for one in firsts])
+        return Halves(pool, np.stack([first, ~first], axis=1).reshape(count, len(pool)), outside)
+
+    def _pool(self, seed: int, quota: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of which halves are drawn, and the other rows outside the test split."""
+        pool, outside = deal(self._by_class(self.rest), [2 * quota], np.random.default_rng([seed, 0, _POOL]))
+        return pool, outside
+
+    def _pair(self, seed: int, pair: int, pool: np.ndarray, quota: np.ndarray) -> list[np.ndarray]:
+        return deal(self._by_class(pool), [quota], np.random.default_rng([seed, pair, _HALVES]))
 
     @property
     def _quotas(self) -> _Quotas:

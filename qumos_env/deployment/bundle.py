@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ..design import Design
 from ..errors import QumosError
 from ..files import check_target, new_folder, write_text
 from ..heads import make_head, softmax
-from ..model import DistributedQNN
+from ..model import DistributedQNN, Parameters
 from ..scenario import Scenario
 from ..workload import Workload
 from .qasm import to_openqasm3
@@ -60,11 +60,37 @@ def export_bundle(
     model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
     trained = model.train(draw.train, draw.train_labels, draw.key)
     accuracy = float(np.mean(model.probabilities(trained, draw.score).argmax(axis=1) == draw.score_labels))
-    dataset = workload.protocol.dataset
     rows = workload.protocol.draws(seed)[0].train
-    preprocessor = workload.owner(rows)
-    angles = {weight_symbol(index): value for index, value in enumerate(trained.angles)}
+    facts = {"seed": seed, "train_rows": len(rows), "test_accuracy": accuracy, "test_rows": len(draw.score_labels)}
+    return write_bundle(out, design, workload, trained, workload.owner(rows), facts, force=force)
 
+
+def write_bundle(
+    out: str | Path,
+    design: Design,
+    workload: Workload,
+    trained: Parameters,
+    preprocessor: Preprocessor,
+    facts: Mapping[str, object],
+    *,
+    force: bool = False,
+) -> Path:
+    """Writes the bundle of a trained model; it appears complete or not at all.
+
+    Args:
+        out: a new or empty folder; with ``force`` an earlier bundle is replaced.
+        design: the design, without cut gates.
+        workload: of the scenario.
+        trained: angles and head of one model of ``design``.
+        preprocessor: raw features to encoded angles, as the model was trained.
+        facts: what the manifest says besides scenario, design and checksums; plain JSON.
+        force: see ``out``.
+
+    Raises:
+        QumosError: ``out`` exists with other content or cannot be written.
+    """
+    scenario = workload.scenario
+    angles = {weight_symbol(index): value for index, value in enumerate(trained.angles)}
     with new_folder(out, marker=MANIFEST, force=force) as folder:
         for part, block in zip(design.parts, part_blocks(design, scenario.data.axis), strict=True):
             circuit = bind(block.circuit, {name: angles[name] for name in map(weight_symbol, block.weights)})
@@ -79,7 +105,7 @@ def export_bundle(
         _write_json(
             owner / "assembly.json",
             {
-                "classes": list(dataset.class_names),
+                "classes": list(workload.protocol.dataset.class_names),
                 "n_qubits": design.n_qubits,
                 "parts": [
                     {"part": part.index, "provider": part.provider, "qubits": list(part.qubits), "readout": "Z on every qubit"}
@@ -96,11 +122,8 @@ def export_bundle(
                 "scenario": scenario.name,
                 "scenario_hash": scenario.hash,
                 "design_hash": design.hash,
-                "seed": seed,
-                "train_rows": len(rows),
-                "test_accuracy": accuracy,
-                "test_rows": len(draw.score_labels),
                 "files": files,
+                **facts,
             },
         )
     return Path(out)
@@ -116,7 +139,9 @@ class Bundle:
         preprocessor: raw features to encoded angles.
         circuits: per part, in the design's order, its qubits and its circuit with open features.
         head: ⟨Z⟩ ``[rows, n_qubits]`` to logits.
+        head_parameters: of the head, flat.
         n_qubits: width of the register.
+        design: the design.
     """
 
     manifest: dict[str, object]
@@ -124,7 +149,9 @@ class Bundle:
     preprocessor: Preprocessor
     circuits: tuple[tuple[tuple[int, ...], cirq.Circuit], ...]
     head: Callable[[np.ndarray], np.ndarray]
+    head_parameters: np.ndarray
     n_qubits: int
+    design: Design
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities ``[rows, classes]`` for raw ``features``, every part run on Cirq's own simulator."""
@@ -138,6 +165,24 @@ class Bundle:
                 query = {input_symbol(qubit): angles[qubit] for qubit in qubits}
                 values[row, list(qubits)] = np.real(simulator.simulate_expectation_values(circuit, readout, query, qubit_order=line))
         return softmax(self.head(values))
+
+    def parameters(self, axis: str) -> Parameters:
+        """Angles, read off the parts' circuits, in the design's canonical gate order, and head; ``axis`` is that of the encoding.
+
+        Raises:
+            QumosError: the circuits are not those of the design with this encoding.
+        """
+        angles = np.full(self.design.n_trainable, np.nan)
+        blocks = part_blocks(self.design, axis)
+        if len(blocks) != len(self.circuits):
+            raise QumosError(f"the bundle has {len(self.circuits)} part(s), its design {len(blocks)}")
+        for number, (block, (_, circuit)) in enumerate(zip(blocks, self.circuits, strict=True)):
+            found = _angles(block.circuit, circuit)
+            if found is None:
+                raise QumosError(f"part {number} of the bundle is not the circuit of its design with {axis} encoding")
+            for name, value in found.items():
+                angles[int(name.removeprefix("w"))] = value
+        return Parameters(angles, self.head_parameters)
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -177,8 +222,26 @@ def read_bundle(path: str | Path) -> Bundle:
         preprocessor=Preprocessor.from_dict(_read_json(owner / "preprocessing.json")),
         circuits=tuple(circuits),
         head=lambda values: head.logits(parameters, values),
+        head_parameters=parameters,
         n_qubits=assembly["n_qubits"],
+        design=Design.load(owner / "design.json"),
     )
+
+
+def _angles(template: cirq.Circuit, bound: cirq.Circuit) -> dict[str, float] | None:
+    """The angles in radians that fill the weight symbols of ``template`` in ``bound``; None where the circuits do not match."""
+    angles: dict[str, float] = {}
+    open_operations, operations = list(template.all_operations()), list(bound.all_operations())
+    for open_operation, operation in zip(open_operations, operations, strict=False):
+        names = [name for name in cirq.parameter_names(open_operation) if name.startswith("w")]
+        if names and type(operation.gate) is type(open_operation.gate) and not cirq.is_parameterized(operation):
+            exponent = operation.gate.exponent  # type: ignore[union-attr]
+            angles[names[0]] = getattr(operation.gate, "_rads", exponent * np.pi)
+            open_operation = cirq.resolve_parameters(open_operation, {names[0]: angles[names[0]]})
+        # An angle that was written in half turns comes back with a rounding error.
+        if open_operation != operation and not cirq.approx_eq(open_operation, operation):
+            return None
+    return angles if len(open_operations) == len(operations) else None
 
 
 def _write_json(path: Path, data: object) -> None:

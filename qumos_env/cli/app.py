@@ -1,0 +1,89 @@
+"""The `qumos` app: what its commands share, and how errors end it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..errors import EvaluationFailure, QumosError, one_line
+
+app = typer.Typer(
+    name="qumos",
+    help="Design, evaluate, audit and export distributed quantum machine-learning models.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a built-in scenario or path of a TOML file.")]
+SeedOption = Annotated[int | None, typer.Option(help="Evaluation seed; default the scenario's.", min=0)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+DesignArgument = Annotated[Path, typer.Argument(help="JSON file of a design.")]
+
+
+
+
+def console() -> Console:
+    """Standard output."""
+    return Console()
+
+
+class Move(Protocol):
+    """Moves a progress bar: steps done, steps in all, and what is being done."""
+
+    def __call__(self, done: int, total: int, what: str = "") -> None: ...
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Move]:
+    """A progress bar on standard error; yields the function that moves it."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        task = progress.add_task(description, total=None)
+
+        def move(done: int, total: int, what: str = "") -> None:
+            progress.update(task, completed=done, total=total, description=f"{description} {what}".rstrip())
+
+        yield move
+
+
+# Newer typer ships its own copy of click: its errors are not those of the installed click.
+_CommandError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+def run(command: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Runs a typer app; errors that a user can act on become one line on stderr and exit code 2."""
+    try:
+        outcome: Any = command(args=arguments, standalone_mode=False)
+    except (QumosError, EvaluationFailure) as error:
+        typer.echo(f"error: {one_line(error)}", err=True)
+        return 2
+    except _CommandError as error:
+        message = one_line(error.format_message())  # type: ignore[attr-defined]
+        if message:  # empty where the help was printed in place of a command
+            typer.echo(f"error: {message}", err=True)
+        return 2
+    except OSError as error:
+        typer.echo(f"error: {error.filename or 'file'}: {error.strerror or one_line(error)}", err=True)
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("interrupted", err=True)
+        return 130
+    return outcome if isinstance(outcome, int) else 0
+
+
+def main() -> None:
+    """Entry point of `qumos`."""
+    sys.exit(run(app))

@@ -1,0 +1,154 @@
+"""Commands that attack a design, and that make a deployed model forget."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..design import Design
+from ..errors import QumosError, unknown
+from ..files import write_text
+from ..scenario import load_scenario
+from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, progress_bar
+
+
+@app.command()
+def audit(
+    design: DesignArgument,
+    scenario: ScenarioOption,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh evaluation seeds.")] = 3,
+    attack: Annotated[list[str] | None, typer.Option("--attack", "-a", help="Only this attack; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file of the report; the same figures as JSON beside it.")] = None,
+    reference: Annotated[bool, typer.Option("--reference", help="Do not hold the design against the scenario's limits.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Attack a design in every known way, and print each figure beside its control."""
+    from ..attacks.results import mean_interval
+    from ..audit import audit as run_audit
+    from ..audit.report import HEADINGS, by_goal, html_page, table_rows, text
+
+    if out is not None and out.suffix != ".html":
+        raise QumosError(f"{out}: the ending must be .html")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise QumosError(f"{out}: folder {out.absolute().parent} does not exist")
+    loaded = Design.load(design)
+    with progress_bar("audit:") as move:
+        found = run_audit(loaded, load_scenario(scenario), seeds=seeds, attacks=attack or (), limits=not reference, on_progress=move)
+    if out is not None:
+        write_text(out, html_page(found))
+        write_text(out.with_suffix(".json"), found.to_json() + "\n")
+    if as_json:
+        typer.echo(found.to_json())
+        return
+    console().print(
+        f"design {loaded.hash[:12]} in {found.scenario.name}: {len(found.seeds)} fresh seeds, {len(found.accuracy)} models; "
+        f"the service is right on {text(mean_interval(found.accuracy))} of the test rows, chance {found.chance:.3f}"
+    )
+    for goal, figures in by_goal(found).items():
+        table = Table(title=goal.capitalize(), title_justify="left")
+        for heading in HEADINGS:
+            table.add_column(heading, justify="right" if heading in ("value", "control", "gain") else "left", overflow="fold")
+        for row in table_rows(figures):
+            table.add_row(*row)
+        console().print(table)
+    if out is not None:
+        console().print(f"wrote {out} and {out.with_suffix('.json').name}")
+
+
+@app.command()
+def membership(
+    design: DesignArgument,
+    scenario: ScenarioOption,
+    seed: SeedOption = None,
+    shots: Annotated[str, typer.Option(help="Shots of the service, 'exact' for none.")] = "10,100,1000,exact",
+    repeats: Annotated[str, typer.Option(help="How often the attacker asks the same row.")] = "1,10",
+    protocol: Annotated[str, typer.Option(help="ours, or qmu for the published recall figure beside ours.")] = "ours",
+    as_json: JsonOption = False,
+) -> None:
+    """Shots against leakage: accuracy and membership AUC of a design by shots and repeated questions."""
+    from ..attacks.membership_studies import qmu_protocol, shots_study
+    from ..attacks.victim import Victim
+    from ..audit.report import table_rows, text
+    from ..workload import Workload
+
+    if protocol not in ("ours", "qmu"):
+        raise unknown("protocol", protocol, ("ours", "qmu"))
+    levels, counts = _numbers("--shots", shots, exact=True), [count for count in _numbers("--repeats", repeats) if count is not None]
+    loaded, chosen = Design.load(design), load_scenario(scenario)
+    chosen.check_design(loaded)
+    workload = Workload(chosen)
+    number = chosen.seed if seed is None else seed
+    with progress_bar("shots") as move:
+        rows = shots_study(workload, loaded, number, levels, counts, on_progress=move)
+    published = qmu_protocol(Victim.train(workload, loaded, number)).figures if protocol == "qmu" else []
+    if as_json:
+        figures = [{"name": one.name, "value": asdict(one.interval), "control": asdict(one.control_interval)} for one in published]
+        levels_found = [
+            {"shots": row.shots, "repeats": row.repeats, "accuracy": asdict(row.accuracy), "auc": asdict(row.auc)} for row in rows
+        ]
+        typer.echo(json.dumps({"shots": levels_found, "qmu": figures}, indent=2))
+        return
+    table = Table(title=f"membership of design {loaded.hash[:12]} in {chosen.name}", title_justify="left")
+    for heading in ("shots", "repeats", "test accuracy", "membership AUC"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row("exact" if row.shots is None else str(row.shots), str(row.repeats), text(row.accuracy), text(row.auc))
+    console().print(table)
+    if published:
+        table = Table(title="the published protocol (arXiv 2509.06086) beside held-out figures", title_justify="left")
+        for heading in ("figure", "value", "control", "what the control is"):
+            table.add_column(heading, justify="right" if heading in ("value", "control") else "left", overflow="fold")
+        for _, name, value, control, _, what in table_rows(published):
+            table.add_row(name, value, control, what)
+        console().print(table)
+
+
+@app.command()
+def unlearn(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    forget: Annotated[str, typer.Option(help="Rows to forget: '3,7,10-20', 'class:NAME', or a file with one row number a line.")],
+    method: Annotated[str, typer.Option(help="ga, rga, ssd or retrain.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle; new or empty.")],
+    scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Needed where the bundle's scenario is not built in.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier bundle.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the model of a bundle forget rows, and write the new bundle."""
+    from ..audit.report import text
+    from ..unlearning import unlearn_bundle
+
+    with progress_bar("unlearning") as move:
+        loaded = None if scenario is None else load_scenario(scenario)
+        report = unlearn_bundle(bundle, forget, method, out, scenario=loaded, force=force, on_progress=move)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+        return
+    title = f"{report.method}: {report.forgotten} of {report.train_rows} rows forgotten"
+    table = Table(title=title, title_justify="left")
+    for heading in ("figure", "before", "after", "retrained"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for figure in report.figures:
+        table.add_row(figure.name, *(text(one) if one.known else "n/a" for one in (figure.before, figure.after, figure.retrained)))
+    console().print(table)
+    for note in report.notes:
+        console().print(note, style="yellow")
+    console().print(f"wrote {out}")
+
+
+def _numbers(option: str, text: str, *, exact: bool = False) -> list[int | None]:
+    """The whole numbers of a list such as ``10,100,exact``."""
+    found: list[int | None] = []
+    for piece in text.split(","):
+        word = piece.strip()
+        if exact and word == "exact":
+            found.append(None)
+        elif word.isdecimal() and int(word) > 0:
+            found.append(int(word))
+        else:
+            raise QumosError(f"{option}: {word!r} is not a number of {option[2:]}; such as 10,100{',exact' if exact else ''}")
+    return found

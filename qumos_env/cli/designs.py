@@ -1,0 +1,91 @@
+"""Commands on one design: evaluate, render, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..design import Design
+from ..errors import QumosError
+from ..scenario import load_scenario
+from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console
+
+
+@app.command()
+def evaluate(
+    design: DesignArgument,
+    scenario: ScenarioOption,
+    seed: SeedOption = None,
+    rows: Annotated[str, typer.Option(help="search (held-out rows of each draw) or test (the fixed test split).")] = "search",
+    cache: Annotated[Path | None, typer.Option(help="SQLite file that keeps evaluations.")] = None,
+    reference: Annotated[bool, typer.Option("--reference", help="Do not hold the design against the scenario's limits.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train and attack a design, and print what was measured beside its controls."""
+    from ..evaluation import Evaluator
+
+    loaded = load_scenario(scenario)
+    result = Evaluator(loaded, cache).evaluate(Design.load(design), seed=seed, rows=rows, limits=not reference)  # type: ignore[arg-type]
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), indent=2))
+        return
+    title = f"design {result.design_hash[:12]} in {result.scenario}, {result.rows} rows, {result.draws} draws"
+    table = Table(title=title, title_justify="left")
+    for heading in ("figure", "value", "± s.e.", "meaning"):
+        table.add_column(heading, justify="right" if heading in ("value", "± s.e.") else "left")
+    table.add_row("reward", f"{result.reward:.3f}", f"{result.reward_se:.3f}", "blend of the parts below")
+    for name, value in result.rewards.items():
+        table.add_row(f"  {name}", f"{value:.3f}", "", "part of the reward")
+    table.add_row("accuracy", f"{result.accuracy:.3f}", f"{result.accuracy_se:.3f}", f"owner's model; chance {result.chance:.3f}")
+    table.add_row(
+        "stolen", f"{result.theft:.3f}", f"{result.theft_se:.3f}", f"worst thief: {result.theft_tier} at {result.theft_provider}"
+    )
+    table.add_row("control C*", f"{result.control:.3f}", "", f"the same rows and no loot: {result.control_name}")
+    if result.query_control is not None:
+        table.add_row("queries only", f"{result.query_control:.3f}", "", "the service's answers to the thief's rows and no loot")
+    table.add_row("theft gain", f"{result.theft_gain:+.3f}", "", "stolen − control")
+    table.add_row("membership AUC", f"{result.membership_auc:.3f}", f"{result.membership_auc_se:.3f}", "0.5 leaks nothing")
+    table.add_row("cost", f"{result.cost:.0f}", "", f"budget {loaded.reward.cost_budget:.0f}")
+    console().print(table)
+    if result.nothing_worth_stealing:
+        console().print("[yellow]nothing worth stealing: the model is within two standard errors of the control[/yellow]")
+
+
+@app.command()
+def render(
+    design: DesignArgument,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG, SVG or PDF file; without it the design is printed as text.")] = None,
+) -> None:
+    """Draw a design, coloured by provider."""
+    from ..rendering import design_text, save_design_image
+
+    loaded = Design.load(design)
+    if out is None:
+        typer.echo(design_text(loaded))
+        return
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise QumosError(f"{out}: the ending must be .png, .svg or .pdf")
+    save_design_image(loaded, out, f"design {loaded.hash[:12]}")
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def export(
+    design: DesignArgument,
+    scenario: ScenarioOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle; new or empty.")],
+    seed: SeedOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier bundle.")] = False,
+) -> None:
+    """Train a design and write its bundle: one folder per provider, one secret folder for the owner."""
+    from ..deployment.bundle import export_bundle
+
+    folder = export_bundle(Design.load(design), load_scenario(scenario), out, seed=seed, force=force)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    typer.echo(f"wrote {folder}: test accuracy {manifest['test_accuracy']:.3f} on {manifest['test_rows']} rows")
+    for name in sorted(manifest["files"]):
+        typer.echo(f"  {name}")

@@ -1,0 +1,184 @@
+"""What has to be forgotten: which training rows are withdrawn, and all that a mechanism needs to know about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..attacks.victim import Victim
+from ..data import Preprocessor
+from ..errors import QumosError, unknown
+from ..model import DistributedQNN
+
+CLASS_PREFIX = "class:"
+_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?")
+_CHOSEN = 0xF026
+
+
+@dataclass(frozen=True, eq=False)
+class Withdrawal:
+    """Trained models, and the training rows that each of them has to forget.
+
+    Attributes:
+        victim: M trained models of one design, one per draw.
+        forget: which training rows of each draw are withdrawn, bool ``[M, rows]``; at least one, and two classes are left.
+    """
+
+    victim: Victim
+    forget: np.ndarray
+
+    @property
+    def model(self) -> DistributedQNN:
+        """The design as a model."""
+        return self.victim.model
+
+    @cached_property
+    def train(self) -> np.ndarray:
+        """Numbers of the training rows, ``[M, rows]``."""
+        return self.victim.together("train")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Classes of the training rows, ``[M, rows]``."""
+        return self.victim.labels[self.train]
+
+    @cached_property
+    def inputs(self) -> np.ndarray:
+        """Training rows as the models were trained on them, angles ``[M, rows, n_qubits]``."""
+        return self.victim.encode(self.train)
+
+    @cached_property
+    def unseen(self) -> np.ndarray:
+        """Numbers of rows that no model was trained on, ``[M, others]``: to choose things by, no figure is scored on them."""
+        return self.victim.together("tuning")
+
+    @cached_property
+    def refitted(self) -> tuple[Preprocessor, ...]:
+        """The owner's preprocessing of every draw, fitted on the retained rows alone."""
+        return tuple(self.victim.workload.owner(rows[~gone]) for rows, gone in zip(self.train, self.forget, strict=True))
+
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """Keys of the initial parameters that the models were trained from."""
+        return [(self.victim.seed, index) for index in range(len(self.forget))]
+
+    @property
+    def values(self) -> np.ndarray:
+        """Trained angles and heads as one array ``[M, parameters]``, a copy."""
+        return np.concatenate([self.victim.trained.angles, self.victim.trained.head], axis=1)
+
+    @cached_property
+    def forget_weights(self) -> np.ndarray:
+        """What every training row adds to the mean over the withdrawn rows, ``[M, rows]``."""
+        return self.forget / self.forget.sum(axis=1, keepdims=True)
+
+    @cached_property
+    def retain_weights(self) -> np.ndarray:
+        """What every training row adds to the mean over the retained rows, ``[M, rows]``."""
+        return ~self.forget / (~self.forget).sum(axis=1, keepdims=True)
+
+
+def withdraw_class(victim: Victim, name: str) -> Withdrawal:
+    """All training rows of the class called ``name``; raises QumosError for an unknown class or where one class would be left."""
+    names = victim.workload.protocol.dataset.class_names
+    rows = [_of_class(name, draw.train, victim.labels, names) for draw in victim.rows]
+    return withdraw_rows(victim, rows)
+
+
+def withdraw_random(victim: Victim, count: int) -> Withdrawal:
+    """``count`` training rows of each draw, chosen by the victim's seed; raises QumosError where so many cannot be withdrawn."""
+    train = victim.together("train")
+    if not 0 < count < train.shape[1]:
+        raise QumosError(f"forget: {count} row(s), choose 1 to {train.shape[1] - 1}")
+    generators = [np.random.default_rng([victim.seed, index, _CHOSEN]) for index in range(len(train))]
+    return withdraw_rows(victim, [one.choice(rows, count, replace=False) for one, rows in zip(generators, train, strict=True)])
+
+
+def withdraw_rows(victim: Victim, rows: Sequence[np.ndarray]) -> Withdrawal:
+    """The training rows with the numbers ``rows``, one array per draw.
+
+    Raises:
+        QumosError: none, one that is no training row, or rows of fewer than two classes would be left.
+    """
+    train = victim.together("train")
+    for mine, wanted in zip(train, rows, strict=True):
+        check_rows(wanted, mine, victim.labels)
+    return Withdrawal(victim, np.stack([np.isin(mine, wanted) for mine, wanted in zip(train, rows, strict=True)]))
+
+
+def parse_forget(text: str, train: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """The training rows that ``text`` names, sorted.
+
+    Rows are numbered from 0 in the data set as the scenario loads it, without the rows of classes that the scenario leaves out.
+
+    Args:
+        text: row numbers and ranges (``3,7,10-20``, both ends included), ``class:`` and the name of a class, or the path of a file
+            with one row number a line.
+        train: numbers of the training rows.
+        labels: classes of all rows of the data set.
+        class_names: names of the classes.
+
+    Raises:
+        QumosError: none of these, a row that is no training row, or too few rows would be left.
+    """
+    if text.startswith(CLASS_PREFIX):
+        found = _of_class(text.removeprefix(CLASS_PREFIX), train, labels, class_names)
+    elif re.fullmatch(r"[\d\s,-]*", text):
+        found = np.concatenate([np.arange(0), *(_range(piece, len(labels), "forget") for piece in text.split(",") if text.strip())])
+    else:
+        found = _listed(Path(text), len(labels))
+    check_rows(found, train, labels)
+    return np.unique(found)
+
+
+def check_rows(rows: np.ndarray, train: np.ndarray, labels: np.ndarray) -> None:
+    """Raises QumosError for rows that cannot be withdrawn; see ``withdraw_rows``."""
+    if len(rows) == 0:
+        raise QumosError("forget: no rows are named")
+    foreign = np.setdiff1d(rows, train)
+    if len(foreign):
+        near = train[np.abs(train - foreign[0]).argmin()]
+        raise QumosError(f"forget: row {foreign[0]} is not among the {len(train)} training rows; the nearest that is has number {near}")
+    left = len(np.unique(labels[np.setdiff1d(train, rows)]))
+    if left == 0:
+        raise QumosError(f"forget: all {len(train)} training rows are named, some must stay")
+    if left == 1:
+        raise QumosError("forget: rows of one class only would stay, at least two classes are needed")
+
+
+def _of_class(name: str, train: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    if name not in class_names:
+        raise unknown("class to forget", name, class_names)
+    return train[labels[train] == list(class_names).index(name)]
+
+
+def _range(text: str, rows: int, where: str) -> np.ndarray:
+    """The numbers of ``7`` or ``10-20``, bounded by ``rows`` before they are written out."""
+    found = _RANGE.fullmatch(text)
+    if not found:
+        raise QumosError(f"{where}: {text.strip()!r} is neither a row number nor a range such as 10-20")
+    first = int(found[1])
+    last = first if found[2] is None else int(found[2])
+    if last < first:
+        raise QumosError(f"{where}: the range {text.strip()} ends before it starts")
+    if last >= rows:
+        raise QumosError(f"{where}: row {last} does not exist, the data set has rows 0 to {rows - 1}")
+    return np.arange(first, last + 1)
+
+
+def _listed(path: Path, rows: int) -> np.ndarray:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise QumosError(f"forget: {path} is not a text file") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise QumosError(
+            f"forget: {str(path)!r} is neither row numbers (3,7,10-20), nor {CLASS_PREFIX}NAME, nor a file that can be read"
+        ) from error
+    pieces = [_range(line, rows, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    return np.concatenate([np.arange(0), *pieces])

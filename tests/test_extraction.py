@@ -1,0 +1,241 @@
+"""Black-box extraction against planted truths: a service that can be cloned is, and agreement without a victim is not cloning."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import huber, log_softmax
+
+from qumos_env.ansatz import contiguous, ry_cz_ry
+from qumos_env.attacks import black_box, extraction
+from qumos_env.attacks.black_box import ask, clone_model, ensemble, filtered, kernel_clone, query_rows, single, without_service
+from qumos_env.attacks.cloning import Loss, bootstrap_weights, cross_entropy_loss, fit_clones, fit_preprocessors, huber_loss
+from qumos_env.attacks.extraction import METRICS, score, score_answers, score_on_test
+from qumos_env.attacks.registry import ATTACKS
+from qumos_env.attacks.victim import Victim
+from qumos_env.errors import QumosError
+from qumos_env.model import DistributedQNN, Parameters, one_hot, train_stack
+from qumos_env.scenario import load_scenario
+from qumos_env.workload import Workload
+
+
+@pytest.fixture(scope="module")
+def workload() -> Workload:
+    """Two curves: features are angles already, so that nothing but the model can go wrong in a clone."""
+    scenario = load_scenario("two-curves-rational")
+    fewer = scenario.draws.model_copy(update={"count": 3})
+    longer = scenario.threat.model_copy(update={"steps": 160})
+    return Workload(scenario.model_copy(update={"draws": fewer, "threat": longer}))
+
+
+@pytest.fixture(scope="module")
+def victim(workload: Workload) -> Victim:
+    """A service whose circuit is the clone's own."""
+    model = ry_cz_ry((0, 1) * 4, ["aurora", "aurora"], 3)
+    assert model.gates == clone_model(Victim.train(workload, model, seed=5)).design.gates
+    return Victim.train(workload, model, seed=5)
+
+
+@pytest.fixture(scope="module")
+def untrained(victim: Victim) -> Victim:
+    """A service with angles of chance: it answers, but knows nothing."""
+    start = [victim.model.initial((9, index)) for index in range(len(victim.rows))]
+    return replace(victim, trained=Parameters.stack(start))
+
+
+@pytest.mark.parametrize("loss", [cross_entropy_loss, huber_loss])
+def test_slopes_are_the_derivatives_of_the_losses(loss: Loss) -> None:
+    generator = np.random.default_rng(0)
+    logits, targets = generator.normal(0, 3, (2, 4, 3)), one_hot(generator.integers(0, 3, (2, 4)), 3)
+    slopes = loss(logits, targets)[1]
+    for column in range(3):
+        step = np.zeros(3)
+        step[column] = 1e-5
+        numeric = (loss(logits + step, targets)[0] - loss(logits - step, targets)[0]) / 2e-5
+        np.testing.assert_allclose(slopes[..., column], numeric, atol=1e-8)
+
+
+def test_losses_agree_with_scipy() -> None:
+    generator = np.random.default_rng(1)
+    logits, targets = generator.normal(0, 3, (5, 3)), generator.dirichlet([0.3] * 3, 5)
+    logs = log_softmax(logits, axis=-1)
+    np.testing.assert_allclose(cross_entropy_loss(logits, targets)[0], -(targets * logs).sum(axis=-1))
+    expected = huber(0.5, np.exp(logs) - targets).sum(axis=-1)
+    assert (np.abs(np.exp(logs) - targets) > 0.5).any()
+    np.testing.assert_allclose(huber_loss(logits, targets)[0], expected)
+
+
+def test_equal_weights_train_as_the_owner_does(victim: Victim) -> None:
+    """With the owner's loss and every row counted once, a clone is what ``train_stack`` makes of the same rows."""
+    rows = query_rows(victim, 12)
+    model, inputs, targets = victim.model, victim.encode(rows), ask(victim, rows, "truth")
+    keys = victim.keys(1)
+    ours = fit_clones(model, inputs, targets, np.ones(rows.shape), keys, cross_entropy_loss, 10)
+    start = Parameters.stack([model.initial(key) for key in keys])
+    theirs = train_stack(model.stack, model.head, inputs, targets, start, 10, model.settings.learning_rate)
+    np.testing.assert_allclose(ours.angles, theirs.angles, atol=1e-4)
+    np.testing.assert_allclose(ours.head, theirs.head, atol=1e-4)
+
+
+def test_a_row_of_weight_zero_is_not_there(victim: Victim) -> None:
+    rows = query_rows(victim, 12)
+    inputs, targets, keys = victim.encode(rows), ask(victim, rows, "truth"), victim.keys(1)
+    weights = np.ones(rows.shape)
+    weights[:, 8:] = 0
+    masked = fit_clones(victim.model, inputs, targets, weights, keys, cross_entropy_loss, 5)
+    short = fit_clones(victim.model, inputs[:, :8], targets[:, :8], np.ones((3, 8)), keys, cross_entropy_loss, 5)
+    np.testing.assert_allclose(masked.angles, short.angles, atol=1e-4)
+
+
+def test_bootstrap_draws_as_many_rows_as_there_are_and_leaves_a_third_out() -> None:
+    weights = np.stack([bootstrap_weights(200, np.random.default_rng(seed)) for seed in range(20)])
+    assert (weights.sum(axis=1) == 200).all()
+    assert (weights == 0).mean() == pytest.approx(np.exp(-1), abs=0.03)
+
+
+def test_scores_count_by_hand() -> None:
+    labels = np.array([[0, 0, 0, 0, 0, 0, 1, 1]])
+    victims = one_hot(np.array([[1, 1, 1, 1, 1, 0, 1, 0]]), 2)
+    clones = one_hot(np.array([[1, 1, 1, 0, 0, 0, 1, 1]]), 2)
+    found = score(clones, victims, labels)
+    assert found.accuracy == pytest.approx([5 / 8])
+    assert found.agreement == pytest.approx([5 / 8])
+    assert found.errors == pytest.approx([3 / 6])
+    assert found.variation == pytest.approx([3 / 8])
+    assert np.isnan(score(clones, one_hot(labels, 2), labels).errors).all()
+
+
+def test_a_service_with_the_clones_own_circuit_is_cloned(victim: Victim) -> None:
+    """Far above the control, which has the true labels of the same rows and no victim, on the victim's errors above all."""
+    clone = score_on_test(victim, single(victim, 400, "probabilities"))
+    control = score_on_test(victim, single(victim, 400, "truth"))
+    assert clone.agreement.mean() > 0.95
+    assert clone.variation.mean() < 0.06
+    assert clone.errors.mean() > control.errors.mean() + 0.2
+    assert clone.agreement.mean() > control.agreement.mean() + 0.02
+
+
+def test_an_ensemble_clones_as_well_and_grows_with_its_rounds(victim: Victim) -> None:
+    few, many = (score_on_test(victim, one).agreement.mean() for one in ensemble(victim, [20, 300], "probabilities", members=3))
+    assert many > 0.93
+    assert many > few + 0.05
+
+
+def test_a_service_that_knows_nothing_gives_a_clone_that_knows_nothing(untrained: Victim) -> None:
+    """It repeats the service's errors, which a model of the true labels does not, and has no accuracy of its own."""
+    clone = score_on_test(untrained, single(untrained, 400, "probabilities"))
+    control = score_on_test(untrained, single(untrained, 400, "truth"))
+    exact = untrained.model.probabilities(untrained.trained, untrained.encode(untrained.test))
+    known = (exact.argmax(axis=-1) == untrained.labels[untrained.test]).mean()
+    assert clone.errors.mean() > 0.85
+    assert clone.errors.mean() > control.errors.mean() + 0.4
+    assert clone.accuracy.mean() == pytest.approx(known, abs=0.08)
+    assert control.accuracy.mean() > clone.accuracy.mean() + 0.15
+
+
+def test_labels_and_kernel_machines_clone_too(victim: Victim, untrained: Victim) -> None:
+    for service, level in ((victim, 0.88), (untrained, 0.75)):
+        rows = query_rows(service, 400)
+        assert score_on_test(service, single(service, 400, "labels")).agreement.mean() > level
+        assert score_answers(service, kernel_clone(service, rows, ask(service, rows, "labels"))).agreement.mean() > 0.75
+
+
+def test_a_kernel_clone_of_a_service_with_one_answer_gives_that_answer(victim: Victim) -> None:
+    rows = query_rows(victim, 10)
+    assert (kernel_clone(victim, rows, one_hot(np.ones(rows.shape, int), 2)).argmax(axis=-1) == 1).all()
+
+
+def test_without_the_service_nothing_of_its_answers_is_used(victim: Victim, untrained: Victim) -> None:
+    """Whatever the service would have answered, the clone of an adversary who never asks is the same."""
+    one, other = without_service(victim, 50), without_service(untrained, 50)
+    np.testing.assert_array_equal(one.parameters.angles, other.parameters.angles)
+    assert score_on_test(victim, one).agreement.mean() < score_on_test(victim, single(victim, 400, "probabilities")).agreement.mean() - 0.1
+
+
+def test_labels_carry_no_confidence_and_probabilities_do(victim: Victim) -> None:
+    rows = query_rows(victim, 30)
+    vectors, labels = ask(victim, rows, "probabilities"), ask(victim, rows, "labels")
+    np.testing.assert_array_equal(labels.argmax(axis=-1), vectors.argmax(axis=-1))
+    assert set(np.unique(labels)) == {0.0, 1.0}
+    assert ((vectors > 0.01) & (vectors < 0.99)).any()
+    np.testing.assert_array_equal(ask(victim, rows, "truth").argmax(axis=-1), victim.labels[rows])
+
+
+def test_queries_are_held_out_rows_and_nested(victim: Victim) -> None:
+    rows = query_rows(victim, 60)
+    np.testing.assert_array_equal(rows[:, :20], query_rows(victim, 20))
+    for own, draw in zip(rows, victim.rows, strict=True):
+        assert len(set(own)) == 60
+        assert set(own) <= set(draw.score)
+        assert not set(own) & (set(draw.test) | set(draw.train) | set(draw.thief) | set(draw.tuning))
+
+
+@pytest.mark.parametrize("budget", [0, 1, -3, 10_000])
+def test_an_impossible_budget_is_refused(victim: Victim, budget: int) -> None:
+    for attack in (single, filtered):
+        with pytest.raises(QumosError, match=f"query budget is {budget}"):
+            attack(victim, budget, "labels")
+    with pytest.raises(QumosError):
+        ensemble(victim, [budget], "labels")
+
+
+def test_what_cannot_be_meant_is_refused(victim: Victim) -> None:
+    with pytest.raises(QumosError, match="did you mean labels"):
+        ask(victim, query_rows(victim, 5), "label")  # type: ignore[arg-type]
+    with pytest.raises(QumosError, match="ascending"):
+        ensemble(victim, [60, 20], "labels")
+    with pytest.raises(QumosError, match="at least 1 member"):
+        ensemble(victim, [20], "labels", members=0)
+
+
+def test_filtering_keeps_the_queries_whose_answer_holds(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeats are paid from the budget, and rows whose top-1 label changed get no weight."""
+    noisy = replace(victim, model=DistributedQNN(replace(victim.design, shots=3), 2, victim.scenario.model, victim.scenario.data.axis))
+    seen = {}
+
+    def spy(model: DistributedQNN, inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, *rest: object) -> Parameters:
+        seen["targets"], seen["weights"] = targets, weights
+        return victim.trained
+
+    monkeypatch.setattr(black_box, "fit_clones", spy)
+    filtered(noisy, 90, "labels")
+    assert seen["weights"].shape == (3, 30)
+    unanimous = seen["targets"].max(axis=-1) == 1
+    assert 0.1 < unanimous.mean() < 0.9
+    np.testing.assert_array_equal(seen["weights"] == 1, unanimous)
+
+
+def test_preprocessing_needs_no_labels(victim: Victim) -> None:
+    """LDA takes the answers for classes; with one class only, or no service, PCA stands in."""
+    section = victim.scenario.data.model_copy(update={"reducer": "lda"})
+    pca = section.model_copy(update={"reducer": "pca"})
+    rows = victim.features[query_rows(victim, 40)[:1]]
+    answers = one_hot(np.zeros((1, 40), int), 2)
+    for given in (answers, None):
+        fitted = fit_preprocessors(rows, given, section, 8)[0]
+        np.testing.assert_array_equal(fitted.matrix, fit_preprocessors(rows, None, pca, 8)[0].matrix)
+    answers[0, :20] = [0, 1]
+    assert np.count_nonzero(fit_preprocessors(rows, answers, section, 8)[0].matrix.any(axis=0)) == 1
+
+
+def test_the_registered_attack_reports_every_metric_beside_its_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = load_scenario("iris-smoke")
+    design = ry_cz_ry(contiguous(4, 2), list(scenario.provider_names[:2]), 1)
+    monkeypatch.setattr(extraction, "BUDGETS", (10, 20, 500))
+    trained = Victim.train(Workload(scenario), design, seed=3)
+    result = ATTACKS["extraction"].run(trained)
+    names = [figure.name for figure in result.figures]
+    assert len(set(names)) == len(names)
+    for metric in METRICS:
+        assert f"ensemble, 66 probabilities: {metric}" in names
+    for figure in result.figures:
+        assert figure.values.shape == (len(trained.rows),)
+        assert figure.controls is not None and figure.control
+        assert np.isfinite(figure.values).all() or figure.note
+    assert all("repeats tell nothing" in figure.note for figure in result.figures if "filtered" in figure.name)
+    assert {len(curve.x) for curve in result.curves} == {3}
+
+
+def test_the_same_seed_clones_alike(victim: Victim) -> None:
+    for one, other in zip(ensemble(victim, [10, 20], "labels", 2), ensemble(victim, [10, 20], "labels", 2), strict=True):
+        np.testing.assert_array_equal(one.parameters.angles, other.parameters.angles)

@@ -1,0 +1,133 @@
+"""ROC figures against scikit-learn and SciPy, and against what pure noise gives."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom, ks_2samp, mannwhitneyu, norm
+from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+from qumos_env.attacks.roc import (
+    RATE_GRID,
+    advantage,
+    auc,
+    auc_deviation,
+    auc_interval,
+    noise_advantage,
+    rates_on_grid,
+    resolution_note,
+    roc_curve,
+    threshold_at,
+    true_positive_rate,
+)
+from qumos_env.errors import QumosError
+
+
+def scores(seed: int, members: int = 300, others: int = 500, shift: float = 0.8, tied: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    found = generator.normal(shift, 1, members), generator.normal(0, 1, others)
+    return (np.round(found[0]), np.round(found[1])) if tied else found
+
+
+def labelled(members: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.repeat([1, 0], [len(members), len(others)]), np.concatenate([members, others])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_auc_and_curve_are_those_of_scikit_learn(tied: bool) -> None:
+    members, others = scores(0, tied=tied)
+    assert auc(members, others) == pytest.approx(roc_auc_score(*labelled(members, others)), abs=1e-12)
+    curve = roc_curve(members, others)
+    false, true, thresholds = sklearn_roc_curve(*labelled(members, others), drop_intermediate=False)
+    np.testing.assert_allclose(curve.false_positive, false, atol=1e-12)
+    np.testing.assert_allclose(curve.true_positive, true, atol=1e-12)
+    np.testing.assert_array_equal(curve.thresholds, thresholds)
+
+
+def test_the_interval_excludes_one_half_exactly_when_the_mann_whitney_test_does() -> None:
+    """At the edge of the interval the statistic is the normal quantile: the confidence that just excludes ½ is 1 − p."""
+    for seed, shift in ((1, 0.1), (2, 0.4), (3, -0.3)):
+        members, others = scores(seed, 40, 30, shift)
+        p = mannwhitneyu(members, others, method="asymptotic", use_continuity=False).pvalue
+        found = auc_interval(members, others, 1 - p)
+        edge = found.low if found.mean > 0.5 else found.high
+        assert edge == pytest.approx(0.5, abs=1e-6)
+
+
+def test_the_deviation_at_one_half_is_that_of_pure_noise() -> None:
+    assert auc_deviation(0.5, 500, 500) == pytest.approx(np.sqrt(1001 / (12 * 500 * 500)), abs=1e-12)
+    generator = np.random.default_rng(4)
+    noise = [auc(generator.normal(size=32), generator.normal(size=32)) for _ in range(2000)]
+    assert auc_deviation(0.5, 32, 32) == pytest.approx(np.std(noise), rel=0.06)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.5])
+def test_the_interval_covers_the_true_auc(shift: float) -> None:
+    """Normal scores a distance ``shift`` apart have the AUC Φ(shift/√2); far from ½ the interval is on the wide side."""
+    true = norm.cdf(shift / np.sqrt(2))
+    found = [auc_interval(*scores(seed, 40, 60, shift)) for seed in range(400)]
+    assert 0.92 <= np.mean([one.low <= true <= one.high for one in found]) <= (0.985 if shift < 2 else 1.0)
+
+
+def test_a_perfect_separation_still_has_an_interval() -> None:
+    found = auc_interval(np.array([2.0, 3.0, 4.0, 5.0]), np.array([-1.0, 0.0, 1.0]))
+    assert found.mean == found.high == 1.0
+    assert 0.3 < found.low < 0.8
+    mirrored = auc_interval(np.array([-1.0, 0.0, 1.0]), np.array([2.0, 3.0, 4.0, 5.0]))
+    assert (mirrored.low, mirrored.high) == pytest.approx((0.0, 1 - found.low))
+
+
+def test_true_positive_rates_are_points_of_the_curve() -> None:
+    """The rate at k/n is the lowest point of the curve above k/n, where the k-th non-member has just been called a member."""
+    members, others = scores(5, 400, 1000)
+    false, true, _ = sklearn_roc_curve(*labelled(members, others), drop_intermediate=False)
+    for rate in (0.001, 0.01, 0.25):
+        expected = true[np.flatnonzero(np.isclose(false, rate))[0]]
+        found = true_positive_rate(members, others, rate)
+        assert found.mean == pytest.approx(expected, abs=1e-12)
+        called = round(expected * 400)
+        # Clopper and Pearson: at either bound what was seen, or more extreme, has probability 2.5 %.
+        assert binom.sf(called - 1, 400, found.low) == pytest.approx(0.025, abs=1e-6)
+        assert binom.cdf(called, 400, found.high) == pytest.approx(0.025, abs=1e-6)
+
+
+def test_below_the_resolution_there_is_no_figure() -> None:
+    members, others = scores(6, 50, 99)
+    assert np.isnan(true_positive_rate(members, others, 0.01).mean)
+    assert np.isnan(true_positive_rate(members, np.append(others, 0.0), 0.001).mean)
+    assert np.isfinite(true_positive_rate(members, np.append(others, 0.0), 0.01).mean)
+    assert "needs 100 non-member scores, there are 99" in resolution_note(99, 0.01)
+    assert "n/a" not in resolution_note(100, 0.01)
+    on_grid = rates_on_grid(members, others)
+    assert np.isnan(on_grid[RATE_GRID < 1 / 99]).all() and np.isfinite(on_grid[RATE_GRID > 1 / 99]).all()
+    assert on_grid[-1] == 1.0 and np.all(np.diff(on_grid[np.isfinite(on_grid)]) >= 0)
+    assert np.isnan(auc(members[:0], others)) and np.isnan(auc_interval(members[:0], others).mean)
+
+
+def test_ties_never_exceed_the_rate() -> None:
+    _, others = scores(7, tied=True)
+    for rate in (0.01, 0.1, 0.5):
+        assert np.mean(others >= threshold_at(others, rate)) <= rate
+    # All scores equal: nobody can be singled out.
+    assert true_positive_rate(np.ones(10), np.ones(200), 0.01).mean == 0.0
+
+
+def test_noise_gives_a_true_positive_rate_of_the_false_positive_rate() -> None:
+    """Taking the threshold just above the *next* non-member would give twice the rate here."""
+    noise = (scores(seed, 100, 100, 0.0) for seed in range(1500))
+    found = [np.mean(members >= threshold_at(others, 0.01)) for members, others in noise]
+    assert np.mean(found) == pytest.approx(1 / 101, abs=4 * np.std(found) / np.sqrt(len(found)))
+    assert np.mean(found) < 0.013
+
+
+def test_the_advantage_is_the_kolmogorov_smirnov_statistic_and_noise_has_some() -> None:
+    members, others = scores(8)
+    assert advantage(members, others) == pytest.approx(ks_2samp(members, others, alternative="less").statistic, abs=1e-12)
+    noise = [advantage(*scores(seed, 200, 300, 0.0)) for seed in range(500)]
+    assert np.mean(noise) == pytest.approx(noise_advantage(200, 300), rel=0.08)
+
+
+def test_what_cannot_be_used_is_refused() -> None:
+    with pytest.raises(QumosError, match="false-positive rate is 0"):
+        threshold_at(np.ones(3), 0)
+    with pytest.raises(QumosError, match="got 2 and 0"):
+        roc_curve(np.ones(2), np.ones(0))

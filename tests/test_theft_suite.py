@@ -1,0 +1,334 @@
+"""The theft suite and label recovery against planted truths."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestCentroid
+
+from qumos_env.attacks.labels import CONFIDENT, count_votes, recover_labels, repaired, training_traffic, unmask
+from qumos_env.attacks.registry import ATTACKS
+from qumos_env.attacks.results import Figure
+from qumos_env.attacks.theft import AUDIT_TIERS, TIERS, Thief, ThiefRows, nearest_mean_logits
+from qumos_env.attacks.theft_audit import Effort, Scene, audit_theft, coalitions
+from qumos_env.attacks.victim import Victim
+from qumos_env.design import Design, Gate
+from qumos_env.errors import QumosError
+from qumos_env.heads import softmax
+from qumos_env.model import Parameters, one_hot
+from qumos_env.scenario import ModelSection, ThreatSection, parse_scenario
+from qumos_env.workload import Workload
+
+QUICK = Effort(restarts=2, step_factor=1)
+
+
+def gates(text: str) -> tuple[Gate, ...]:
+    """``"ry 0, cx 0 1"`` as gates."""
+    words = [item.split() for item in text.split(",")]
+    return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
+
+
+# ⟨Z⟩ of qubit 2 after the CX chain is the product of three cosines, whose sign is the parity.
+HOLDS_ALL = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("cx 0 1, cx 1 2, rz 0, ry 0, ry 1"))
+SPLIT = Design((0, 1, 0, 1), ("aurora", "borealis"), gates("ry 0, rx 2, cz 0 2, ry 1, rx 3, cz 1 3, ry 3"))
+
+
+@pytest.fixture(scope="module")
+def make_victim(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Victim]:
+    """Trains a design on parity data: the label is the sign parity of features 0 to 2, feature 3 is noise."""
+    generator = np.random.default_rng(0)
+    features = generator.uniform(0.2, 1, (600, 4)) * generator.choice([-1, 1], (600, 4))
+    path: Path = tmp_path_factory.mktemp("data") / "parity.npz"
+    np.savez(path, features=features, labels=(features[:, :3] < 0).sum(axis=1) % 2)
+
+    def make(design: Design, providers: int = 2, **sections: dict[str, Any]) -> Victim:
+        data: dict[str, Any] = {
+            "name": "planted",
+            "title": "planted",
+            "data": {"source": str(path), "reducer": "none"},
+            "draws": {"count": 4, "train_rows": 80, "thief_rows_per_class": 15, "tuning_rows": 60},
+            "design": {"qubits": 4, "max_parts": 4, "max_part_qubits": 4, "max_gates": 60, "vocabulary": "gates"},
+            "model": {"head": "linear", "steps": 60},
+            "threat": {"steps": 40},
+            "providers": [{"name": name} for name in ("aurora", "borealis", "cygnus")[:providers]],
+        }
+        for name, values in sections.items():
+            data[name] = data[name] | values
+        return Victim.train(Workload(parse_scenario(data)), design, seed=5)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def parity(make_victim: Callable[..., Victim]) -> Victim:
+    return make_victim(HOLDS_ALL)
+
+
+@pytest.fixture(scope="module")
+def figures(parity: Victim) -> dict[str, Figure]:
+    return {figure.name: figure for figure in audit_theft(parity, effort=QUICK).figures}
+
+
+def accuracy(victim: Victim) -> float:
+    return float(np.mean(victim.answer(victim.test, 1).argmax(axis=-1) == victim.labels[victim.test]))
+
+
+def test_the_attacks_are_registered() -> None:
+    assert {"theft", "label-recovery"} <= ATTACKS.keys()
+    assert ATTACKS["theft"].goal == ATTACKS["label-recovery"].goal == "confidentiality"
+
+
+def test_every_tier_and_source_has_a_figure_with_its_control(figures: dict[str, Figure], parity: Victim) -> None:
+    expected = {f"{name}, as-is: accuracy" for name in ("aurora", "borealis")}
+    expected |= {f"{name}, {tier}{end}: accuracy" for name in ("aurora", "borealis") for tier in TIERS for end in ("", " from queries")}
+    assert set(figures) == expected | {"no loot, from queries: accuracy", "best thief: accuracy"}
+    control = parity.workload.control(parity.seed, "test").accuracies
+    for name, figure in figures.items():
+        assert figure.values.shape == (4,) and np.isfinite(figure.values).all()
+        against_answers = name.endswith("from queries: accuracy") and not name.startswith("no loot")
+        beside = figures["no loot, from queries: accuracy"].values if against_answers else control
+        np.testing.assert_array_equal(figure.controls, beside)
+
+
+def test_who_holds_everything_has_the_model(figures: dict[str, Figure], parity: Victim) -> None:
+    """Aurora's part is the model; no row of its own thief could have told it the parity."""
+    assert accuracy(parity) > 0.9
+    for name in ("aurora, frozen-head", "best thief"):
+        assert figures[f"{name}: accuracy"].interval.mean > accuracy(parity) - 0.07
+    assert figures["best thief: accuracy"].gain.low > 0.1
+    assert "aurora" in figures["best thief: accuracy"].note
+
+
+def test_a_part_without_information_gives_no_gain(figures: dict[str, Figure]) -> None:
+    """Borealis holds one noise feature and no gate: what the part gives is chance."""
+    for tier in ("as-is", "frozen-head", "fine-tune"):
+        interval = figures[f"borealis, {tier}: accuracy"].interval
+        assert interval.low - 0.02 < 0.5 < interval.high + 0.02
+        assert figures[f"borealis, {tier}: accuracy"].gain.low <= 0
+
+
+def test_a_coalition_of_all_providers_recovers_the_model(make_victim: Callable[..., Victim]) -> None:
+    """Split between three providers so that none can form the product; together they hold the owner's circuits."""
+    design = Design((0, 0, 0, 1), ("cygnus", "aurora"), HOLDS_ALL.gates)
+    victim = make_victim(design, providers=3)
+    everyone = audit_theft(victim, [("aurora", "borealis", "cygnus")], ["frozen-head"], ["labels"], QUICK).figures[0]
+    alone = audit_theft(victim, [("aurora",)], ["frozen-head"], ["labels"], QUICK).figures[0]
+    assert everyone.name == "aurora+borealis+cygnus, frozen-head: accuracy"
+    assert everyone.interval.mean > accuracy(victim) - 0.07 > alone.interval.mean + 0.2
+
+
+def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victim: Callable[..., Victim]) -> None:
+    """Stolen circuits under the known head give the owner's own answers, row by row, once the encoding is the same."""
+    design = Design((0, 1, 0, 1), ("aurora", "borealis"), SPLIT.gates)
+    victim = make_victim(design, model={"head": "fixed", "steps": 5})
+    scenario = victim.scenario
+    thief = Thief(design, ("borealis", "aurora"), 2, scenario.model, scenario.threat, scenario.data.axis)
+    inputs = victim.encode(victim.test)
+    rows = ThiefRows(inputs, inputs * 0)
+    blank = np.zeros((4, inputs.shape[1]), int)
+    answers = thief.attack("as-is", victim.trained, rows, blank, one_hot(blank, 2), rows, victim.keys(0))
+    np.testing.assert_allclose(answers, victim.answer(victim.test, 1), atol=1e-6)
+
+
+def test_as_is_reads_what_is_missing_as_nothing(make_victim: Callable[..., Victim]) -> None:
+    """One provider alone: the same head on ⟨Z⟩ with the other's qubits at 0."""
+    victim = make_victim(SPLIT, model={"head": "scaled", "steps": 5})
+    thief = Scene(victim).thief("borealis")
+    inputs = victim.encode(victim.test)
+    rows = ThiefRows(inputs, inputs)
+    blank = np.zeros((4, inputs.shape[1]), int)
+    answers = thief.attack("as-is", victim.trained, rows, blank, one_hot(blank, 2), rows, victim.keys(0))
+    values = victim.model.stack.readout(victim.trained.angles, inputs) * [0, 1, 0, 1]
+    logits = 3 * np.stack([values[..., 0] + values[..., 2], values[..., 1] + values[..., 3]], axis=-1)
+    np.testing.assert_allclose(answers, softmax(logits), atol=1e-6)
+
+
+def test_nearest_mean_is_nearest_centroid() -> None:
+    generator = np.random.default_rng(0)
+    features, labels, targets = generator.normal(size=(30, 5)), generator.integers(0, 3, 30), generator.normal(size=(50, 5))
+    logits = nearest_mean_logits(features[None], one_hot(labels, 3)[None], targets[None])[0]
+    np.testing.assert_array_equal(logits.argmax(axis=1), NearestCentroid().fit(features, labels).predict(targets))
+
+
+@pytest.mark.parametrize("tier", sorted(AUDIT_TIERS))
+@pytest.mark.parametrize("source", ["labels", "queries"])
+def test_the_thief_of_one_part_is_given_nothing_of_the_other(parity: Victim, tier: str, source: Any) -> None:
+    """Other angles in borealis' part and another head change nothing for aurora, except through the service's answers."""
+    victim = replace(parity, model=type(parity.model)(SPLIT, 2, parity.scenario.model, "ry"))
+    angles = np.random.default_rng(1).uniform(-3, 3, (4, SPLIT.n_trainable))
+    theirs = np.array([SPLIT.partition[gate.qubits[0]] == 1 for gate in SPLIT.gates if gate.trainable])
+    head = victim.model.initial([0]).head
+
+    def stolen(changed: np.ndarray, heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scene = Scene(replace(victim, trained=Parameters(changed, heads)))
+        outcome = scene.steal(scene.thief("aurora"), tier, source, Effort(1, 1))
+        return outcome.tuning, outcome.test
+
+    base = stolen(angles, np.tile(head, (4, 1)))
+    other = stolen(np.where(theirs, angles + 1.1, angles), np.tile(-head, (4, 1)))
+    mine = stolen(np.where(theirs, angles, angles + 1.1), np.tile(head, (4, 1)))
+    same = np.array_equal(base, other)
+    assert same == (source == "labels")
+    assert not np.array_equal(base, mine)
+
+
+def test_restarts_are_chosen_on_tuning_rows(parity: Victim) -> None:
+    """Planted: the first restart is right on tuning rows only, the second on test rows only; the first is taken."""
+    scene = Scene(parity)
+    draws = scene.draws
+    tuning, test = (np.stack([getattr(draw, name) for draw in draws]) for name in ("tuning_labels", "score_labels"))
+    lucky = np.concatenate([1 - tuning, test], axis=1)
+    tuned = np.concatenate([tuning, 1 - test], axis=1)
+    outcome = scene.outcome(one_hot(np.stack([lucky, tuned]), 2))
+    np.testing.assert_array_equal(outcome.tuning, 1)
+    np.testing.assert_array_equal(outcome.test, 0)
+
+
+def test_more_effort_is_more_training(make_victim: Callable[..., Victim]) -> None:
+    """Restarts are independent trainings, of which the first is the single one; more steps fit the thief's rows better."""
+    victim = make_victim(SPLIT)
+    scene = Scene(victim)
+    thief = scene.thief("aurora")
+    one, three = (scene.steal(thief, "guessed-rest", "labels", Effort(restarts, 1)) for restarts in (1, 3))
+    assert (three.tuning >= one.tuning - 0.02).all() and three.tuning.mean() > one.tuning.mean()
+    rows = scene.rows
+
+    def loss(steps: int) -> float:
+        found = thief.attack("fine-tune", victim.trained, rows, scene.labels, scene.answers, rows, victim.keys(0), steps=steps)
+        return -float(np.mean(np.log(np.take_along_axis(found, scene.labels[..., None], axis=-1))))
+
+    assert loss(100) < loss(5) - 0.02
+
+
+def test_the_strongest_thief_is_named_by_its_tuning_rows(parity: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qumos_env.attacks import theft_audit
+
+    def planted(scene: Scene, thief: Thief, tier: str, *_: Any, **__: Any) -> Any:
+        better = thief.provider == "borealis" and tier == "frozen-head"
+        return theft_audit.Outcome(np.full(4, 0.9 if better else 0.5), np.full(4, 0.1 if better else 0.8))
+
+    monkeypatch.setattr(Scene, "steal", planted)
+    best = audit_theft(parity, sources=["labels"]).figures[-1]
+    np.testing.assert_array_equal(best.values, 0.1)
+    assert "borealis, frozen-head" in best.note
+
+
+def test_coalitions(make_victim: Callable[..., Victim], parity: Victim) -> None:
+    victim = make_victim(Design((0, 0, 0, 1), ("cygnus", "aurora"), HOLDS_ALL.gates), providers=3)
+    assert coalitions(victim, 1) == [("aurora",), ("cygnus",)]
+    assert coalitions(victim, 2) == [("aurora", "borealis"), ("aurora", "cygnus"), ("borealis", "cygnus")]
+    for size in (0, 3):
+        with pytest.raises(QumosError, match=f"coalition is {size}.* choose 1 to 2"):
+            coalitions(parity, size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"groups": [("aurra",)]}, "did you mean aurora"),
+        ({"groups": [("aurora", "aurora")]}, "each once"),
+        ({"tiers": ["frozen"]}, "did you mean frozen-head"),
+        ({"sources": ["label"]}, "did you mean labels"),
+    ],
+)
+def test_what_does_not_exist_is_refused(parity: Victim, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(QumosError, match=message):
+        audit_theft(parity, effort=Effort(1, 1), **arguments)
+
+
+def test_the_size_of_coalitions_is_the_scenarios(parity: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Together(ThreatSection):
+        coalition: int = 2
+
+    monkeypatch.setattr(parity.scenario.__class__, "threat", Together(steps=5), raising=False)
+    monkeypatch.setitem(parity.scenario.__dict__, "threat", Together(steps=5))
+    found = audit_theft(parity, tiers=["as-is"], sources=["labels"], effort=Effort(1, 1)).figures
+    assert found[0].name == "aurora+borealis, as-is: accuracy"
+
+
+def test_the_recorded_training_is_the_victims(parity: Victim) -> None:
+    """The traffic ends in the victim's own parameters, and its readouts are those of its angles."""
+    rows = parity.together("train")
+    traffic = training_traffic(parity, parity.labels[rows])
+    np.testing.assert_array_equal(traffic.trained.angles, parity.trained.angles)
+    assert traffic.readouts.shape == (60, 4, 80, 4) and traffic.angles.shape == (60, 4, HOLDS_ALL.n_trainable)
+    again = parity.model.stack.readout(traffic.angles[30], traffic.inputs)
+    np.testing.assert_allclose(traffic.readouts[30], again, atol=1e-6)
+
+
+# ⟨Z_2⟩ is the parity; the fixed head adds it to class 0, and training turns the other qubits out of its way.
+PARITY_FIXED = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("cx 0 1, cx 1 2, rx 0, rx 1, rx 2, rx 3"))
+
+
+@pytest.fixture(scope="module")
+def recovered(make_victim: Callable[..., Victim]) -> dict[str, Figure]:
+    victim = make_victim(PARITY_FIXED, model={"head": "fixed"})
+    assert accuracy(victim) > 0.8
+    return {figure.name: figure for figure in recover_labels(victim).figures}
+
+
+def test_labels_are_read_off_the_part_that_tells_them(recovered: dict[str, Figure]) -> None:
+    """Aurora's outcomes are the model's answers to its own training rows; borealis returns noise."""
+    told, noise = recovered["aurora: labels recovered"], recovered["borealis: labels recovered"]
+    assert told.gain.low > 0.1
+    assert noise.interval.low - 0.03 < 0.5 < noise.interval.high + 0.03 and noise.gain.low <= 0.03
+    assert told.controls is not None and (told.controls >= 0.5).all()
+
+
+def test_masking_hides_labels_but_not_from_who_has_some(recovered: dict[str, Figure]) -> None:
+    """A secret renaming costs the reader its names, and its own labelled rows give them back."""
+    assert recovered["aurora, masked: labels recovered"].interval.mean < recovered["aurora: labels recovered"].interval.mean - 0.1
+    back = recovered["aurora, masked, unmasked with own rows: labels recovered"].interval.mean
+    assert back == pytest.approx(recovered["aurora: labels recovered"].interval.mean, abs=0.12)
+
+
+def test_labels_behind_a_linear_head_are_read_by_example(parity: Victim) -> None:
+    found = {figure.name: figure for figure in recover_labels(parity).figures}
+    assert len(found) == 6 and not any("masked" in name for name in found)
+    assert found["aurora: labels recovered"].interval.mean > 0.8
+    assert found["aurora: labels recovered"].gain.low > 0.1
+    assert abs(found["borealis: labels recovered"].interval.mean - 0.5) < 0.12
+
+
+def test_votes_by_hand() -> None:
+    """The later half counts; a tie goes to the lower class."""
+    readings = np.array([[[2, 2, 2]], [[2, 2, 2]], [[0, 1, 1]], [[0, 1, 0]]])
+    votes = count_votes(readings, 3)
+    np.testing.assert_array_equal(votes.winners, [[0, 1, 0]])
+    np.testing.assert_array_equal(votes.shares, [[1, 1, 0.5]])
+
+
+def test_doubtful_votes_are_repaired_from_sure_ones() -> None:
+    """Two clusters; the rows in doubt get the label of their cluster, the others keep theirs."""
+    inputs = np.array([[[0.0], [0.1], [1.0], [1.1], [0.05], [1.05]]])
+    readings = np.tile([0, 0, 1, 1, 1, 0], (10, 1, 1))
+    readings[-2:, :, 4:] = [0, 1]
+    votes = count_votes(readings, 2)
+    assert (votes.shares[0, :4] >= CONFIDENT).all() and (votes.shares[0, 4:] < CONFIDENT).all()
+    np.testing.assert_array_equal(votes.winners[0], [0, 0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(repaired(inputs, votes)[0], [0, 0, 1, 1, 0, 1])
+
+
+def test_unmasking_finds_the_permutation() -> None:
+    secret = np.array([2, 0, 1])
+    labels = np.array([0, 1, 2, 0, 1, 2, 0])
+    names = unmask(secret[labels], labels, 3)
+    np.testing.assert_array_equal(names[secret], [0, 1, 2])
+
+
+def test_a_stolen_tier_needs_a_name_that_exists() -> None:
+    thief = Thief(SPLIT, "aurora", 2, ModelSection(), ThreatSection(steps=1), "ry")
+    nothing = np.zeros((1, 2, 4))
+    with pytest.raises(QumosError, match="unknown theft tier 'as-it-is'"):
+        thief.attack(
+            "as-it-is",
+            Parameters(np.zeros((1, SPLIT.n_trainable)), np.zeros((1, 3))),
+            ThiefRows(nothing, nothing),
+            np.zeros((1, 2), int),
+            np.zeros((1, 2, 2)),
+            ThiefRows(nothing, nothing),
+            [(0,)],
+        )

@@ -1,0 +1,286 @@
+"""Recovery from transpiled circuits, held against the circuits that were transpiled."""
+
+from dataclasses import replace
+from typing import Any
+
+import cirq
+import numpy as np
+import pytest
+
+from qumos_env.ansatz import interleaved, ry_cz_ry
+from qumos_env.attacks.circuit_recovery import GateList, angle_errors, circuit_unitary, distance, native_circuit, read_encoding
+from qumos_env.attacks.registry import ATTACKS
+from qumos_env.attacks.results import Figure
+from qumos_env.attacks.theft_audit import Scene
+from qumos_env.attacks.transpiled import BlackBoxThief, guess_ansatz, observe, resynthesise, transpiled_theft
+from qumos_env.attacks.victim import Victim
+from qumos_env.circuits import Block, part_blocks
+from qumos_env.design import Design, Gate
+from qumos_env.errors import QumosError
+from qumos_env.model import Parameters
+from qumos_env.scenario import parse_scenario
+from qumos_env.workload import Workload
+
+WHOLE = (0, 0, 0)
+
+
+def gates(text: str) -> tuple[Gate, ...]:
+    """``"ry 0, cx 0 1"`` as gates."""
+    words = [item.split() for item in text.split(",")]
+    return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
+
+
+def block_of(text: str, axis: str = "ry") -> Block:
+    """Three qubits with these gates."""
+    return part_blocks(Design(WHOLE, ("aurora",), gates(text)), axis)[0]
+
+
+MIXED = "rx 0, ry 1, h 2, cx 0 1, rzz 1 2, rz 1, ry 2, cz 0 2, rx 2, ry 0"
+N_MIXED = 7
+
+
+def bound(block: Block, angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """The unitary of the logical circuit, from Cirq alone."""
+    values = {f"w{i}": angles[i] for i in block.weights} | {f"x{q}": inputs[q] for q in block.qubits}
+    line = [cirq.LineQubit(qubit) for qubit in block.qubits]
+    return cirq.resolve_parameters(block.circuit, values).unitary(qubit_order=line, qubits_that_should_be_present=line)
+
+
+def draw(seed: int, count: int = N_MIXED) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return generator.uniform(-np.pi, np.pi, count), generator.uniform(0.2, 2.9, (2, 3))
+
+
+@pytest.mark.parametrize(("gateset", "native"), [("cz", cirq.CZ), ("sqrt-iswap", cirq.SQRT_ISWAP)])
+def test_the_native_circuit_is_native_and_the_same(gateset: str, native: cirq.Gate) -> None:
+    block = block_of(MIXED)
+    angles, inputs = draw(0)
+    circuit = native_circuit(block, angles, inputs[0], gateset)
+    assert {type(op.gate) for op in circuit.all_operations() if len(op.qubits) == 1} <= {cirq.PhasedXZGate}
+    two_qubit = [op.gate for op in circuit.all_operations() if len(op.qubits) == 2]
+    assert two_qubit and all(gate in (native, native**-1) for gate in two_qubit)
+    assert distance(circuit_unitary(circuit, block.qubits), bound(block, angles, inputs[0])) < 1e-6
+    with pytest.raises(QumosError, match="unknown native gate set 'c'"):
+        native_circuit(block, angles, inputs[0], "c")
+
+
+def test_coarse_native_angles_are_off_by_their_resolution() -> None:
+    block = block_of(MIXED)
+    angles, inputs = draw(0)
+    apart = [
+        distance(circuit_unitary(native_circuit(block, angles, inputs[0], "cz", step), block.qubits), bound(block, angles, inputs[0]))
+        for step in (1e-3, 1e-1)
+    ]
+    assert 1e-5 < apart[0] < 5e-3 < apart[1] < 0.3
+
+
+def test_distance_by_hand() -> None:
+    """No phase; orthogonal unitaries are 1 apart; a small rotation by its sine."""
+    assert distance(np.eye(4), 1j * np.eye(4)) == 0
+    assert distance(np.eye(2), np.diag([1, -1])) == 1
+    assert distance(np.eye(2), cirq.unitary(cirq.rx(0.2))) == pytest.approx(np.sin(0.1))
+
+
+@pytest.mark.parametrize(("axis", "seen"), [("rx", "XXX"), ("ry", "YYY"), ("rz", "XXX")])
+def test_the_encoding_is_read_off_two_queries(axis: str, seen: str) -> None:
+    """Axes and differences, whatever was trained; about Z behind H is about X."""
+    block = block_of(MIXED, axis)
+    angles, inputs = draw(1)
+    natives = [circuit_unitary(native_circuit(block, angles, row), block.qubits) for row in inputs]
+    encoding = read_encoding(*natives)
+    assert encoding.local and encoding.axes == seen
+    np.testing.assert_allclose(encoding.differences, inputs[1] - inputs[0], atol=1e-5)
+
+
+def test_an_input_that_does_not_change_or_enters_twice_is_noticed() -> None:
+    angles, inputs = draw(2)
+    inputs[1, 1] = inputs[0, 1]
+    block = block_of(MIXED)
+    assert read_encoding(*(bound(block, angles, row) for row in inputs)).axes == "Y?Y"
+    twice = block_of(MIXED + ", reupload 0")
+    assert not read_encoding(*(bound(twice, angles, row) for row in draw(2)[1])).local
+
+
+def test_encoded_states_are_the_encoders() -> None:
+    block = block_of("rz 0", "rx")
+    _, inputs = draw(3)
+    encoding = read_encoding(*(bound(block, np.zeros(1), row) for row in inputs))
+    for row, state in zip(inputs, encoding.states(inputs), strict=True):
+        np.testing.assert_allclose(state, bound(block, np.zeros(1), row)[:, 0], atol=1e-9)
+        np.testing.assert_allclose(encoding.unitary(row), bound(block, np.zeros(1), row), atol=1e-9)
+
+
+@pytest.mark.parametrize("text", [MIXED, MIXED + ", reupload 0, reupload 2, ry 0"])
+def test_a_gate_list_is_its_circuit_and_its_derivatives_are_slopes(text: str) -> None:
+    block = block_of(text)
+    angles, inputs = draw(4, len(block.weights))
+    listed = GateList(block)
+    assert distance(listed.unitary(angles, inputs[0]), bound(block, angles, inputs[0])) < 1e-7
+    slopes = listed.derivatives(angles, inputs[0])
+    for k, slope in enumerate(slopes):
+        step = np.eye(len(angles))[k] * 1e-5
+        numeric = (listed.unitary(angles + step, inputs[0]) - listed.unitary(angles - step, inputs[0])) / 2e-5
+        np.testing.assert_allclose(slope, numeric, atol=1e-8)
+
+
+@pytest.mark.parametrize("gateset", ["cz", "sqrt-iswap"])
+def test_angles_are_recovered_from_native_circuits(gateset: str) -> None:
+    """Planted angles come back up to sign and half turns, and the circuit is the same."""
+    block = block_of(MIXED)
+    angles, inputs = draw(5)
+    native = circuit_unitary(native_circuit(block, angles, inputs[0], gateset), block.qubits)
+    fit = GateList(block).fit([native], [inputs[0]], 8, np.random.default_rng(0))
+    assert fit.distance < 1e-5 and fit.identifiable.all()
+    assert angle_errors(fit.angles, angles).max() < 1e-4
+    assert distance(GateList(block).unitary(fit.angles, inputs[1]), bound(block, angles, inputs[1])) < 1e-5
+
+
+def test_re_uploaded_inputs_are_no_obstacle_to_a_known_gate_list() -> None:
+    block = block_of("ry 0, rzz 0 1, rx 1, cz 1 2, reupload 0, reupload 1, ry 1, rx 0")
+    angles, inputs = draw(6, len(block.weights))
+    natives = [circuit_unitary(native_circuit(block, angles, row), block.qubits) for row in inputs]
+    fit = GateList(block).fit(natives, list(inputs), 8, np.random.default_rng(1))
+    assert fit.distance < 1e-5
+    other = np.array([1.0, 0.3, 2.0])
+    assert distance(GateList(block).unitary(fit.angles, other), bound(block, angles, other)) < 1e-5
+
+
+def test_the_wrong_gates_do_not_fit() -> None:
+    """Control: a gate list without an entangler cannot give an entangling unitary."""
+    block = block_of(MIXED)
+    angles, inputs = draw(7)
+    unentangled = GateList(block_of("ry 0, rx 0, ry 1, rx 1, ry 2, rx 2"))
+    fit = unentangled.fit([bound(block, angles, inputs[0])], [inputs[0]], 3, np.random.default_rng(2))
+    assert fit.distance > 0.3
+
+
+def test_angles_that_the_unitary_does_not_determine_are_marked() -> None:
+    """Of two rotations in a row only the sum shows; the one on another qubit is determined."""
+    block = block_of("ry 0, rz 1, ry 1, rz 0, rz 0")
+    angles, inputs = draw(8, 5)
+    fit = GateList(block).fit([bound(block, angles, inputs[0])], [inputs[0]], 5, np.random.default_rng(3))
+    assert fit.distance < 1e-5
+    placed = Design(WHOLE, ("aurora",), gates("ry 0, rz 1, ry 1, rz 0, rz 0")).gates
+    np.testing.assert_array_equal(fit.identifiable, [gate != Gate("rz", (0,)) for gate in placed])
+
+
+def test_angle_errors_by_hand() -> None:
+    found = np.array([0.3, -0.3, 0.3 + np.pi, np.pi - 0.3, 0.4, np.pi / 2])
+    np.testing.assert_allclose(angle_errors(found, np.array([0.3] * 5 + [0.0])), [0, 0, 0, 0, 0.1, np.pi / 2], atol=1e-12)
+    uniform = np.random.default_rng(0).uniform(-np.pi, np.pi, (2, 20000))
+    assert angle_errors(*uniform).mean() == pytest.approx(np.pi / 6, abs=0.01)
+
+
+def trained(design: Design, **sections: dict[str, Any]) -> Victim:
+    """A victim on wine, two draws."""
+    data: dict[str, Any] = {
+        "name": "planted",
+        "title": "planted",
+        "data": {"source": "wine"},
+        "draws": {"count": 2, "train_rows": 40, "thief_rows_per_class": 4, "tuning_rows": 30},
+        "design": {"qubits": 6, "max_parts": 3, "max_part_qubits": 6, "max_gates": 60, "vocabulary": "gates"},
+        "model": {"steps": 20},
+        "threat": {"steps": 20},
+        "providers": [{"name": "aurora"}, {"name": "borealis"}],
+    }
+    for name, values in sections.items():
+        data[name] = data[name] | values
+    return Victim.train(Workload(parse_scenario(data)), design, seed=3)
+
+
+TEXTBOOK = ry_cz_ry(interleaved(6, 2), ["aurora", "borealis"], 1)
+
+
+@pytest.fixture(scope="module")
+def victim() -> Victim:
+    return trained(TEXTBOOK)
+
+
+@pytest.fixture(scope="module")
+def figures(victim: Victim) -> dict[str, Figure]:
+    return {figure.name: figure for figure in transpiled_theft(victim).figures}
+
+
+def test_registered() -> None:
+    assert ATTACKS["transpiled-theft"].goal == "confidentiality"
+
+
+@pytest.mark.parametrize("provider", ["aurora", "borealis"])
+def test_everything_is_recovered_without_noise(figures: dict[str, Figure], victim: Victim, provider: str) -> None:
+    """The textbook ansatz is guessed; black box and fitted angles do what the logical part does, and steal as much."""
+    np.testing.assert_array_equal(figures[f"{provider}: encoding axes recovered"].values, 1)
+    for way in ("known gates", "guessed ansatz"):
+        figure = figures[f"{provider}, {way}: unitary distance"]
+        assert figure.values.max() < 1e-5 and figure.control_interval.mean > 0.5
+    error = figures[f"{provider}, known gates: angle error (rad)"]
+    assert error.values.max() < 1e-3 and error.control_interval.mean > 0.2
+    blind = figures[f"{provider}, black box: readout error"]
+    assert blind.values.max() < 1e-3 < 0.05 < blind.control_interval.mean
+    assert "6 ry" in figures[f"{provider}, guessed ansatz: unitary distance"].note
+    scene = Scene(victim)
+    number = ("aurora", "borealis").index(provider)
+    logical = scene.steal(scene.thief(provider), "frozen-head", "labels", use=number)
+    np.testing.assert_allclose(figures[f"{provider}, black box, frozen-head: accuracy"].values, logical.test, atol=0.03)
+    assert figures[f"{provider}, known gates, fine-tune: accuracy"].controls is not None
+
+
+def test_the_recovered_angles_are_loot(victim: Victim) -> None:
+    """The circuit with the recovered angles reads what the victim's part reads, on rows that no query held."""
+    (block, _) = part_blocks(TEXTBOOK, "ry")
+    fits = resynthesise(block, observe(victim, block), 8, [0])
+    angles = victim.trained.angles.copy()
+    angles[:, list(block.weights)] = [fit.angles for fit in fits]
+    inputs = victim.encode(victim.test)
+    found, true = (victim.model.stack.readout(one, inputs) for one in (angles, victim.trained.angles))
+    np.testing.assert_allclose(found, true, atol=1e-4)
+
+
+def test_recovery_sees_its_own_part_only(victim: Victim) -> None:
+    """Other angles in the other part change nothing of what the provider observes."""
+    (block, other) = part_blocks(TEXTBOOK, "ry")
+    seen = observe(victim, block)
+    angles = victim.trained.angles.copy()
+    angles[:, list(other.weights)] += 0.5
+    again = observe(replace(victim, trained=Parameters(angles, victim.trained.head)), block)
+    for one, two in zip(seen, again, strict=True):
+        np.testing.assert_array_equal(one.unitaries, two.unitaries)
+
+
+def test_the_black_box_follows_the_part(victim: Victim) -> None:
+    """⟨Z⟩ of the held qubits as the victim's stack reads it, 0 elsewhere."""
+    (block, _) = part_blocks(TEXTBOOK, "ry")
+    thief = BlackBoxThief(Scene(victim), "aurora", [(block, observe(victim, block))])
+    inputs = victim.encode(victim.together("score", 10))
+    held = np.isin(np.arange(6), block.qubits)
+    expected = np.where(held, victim.model.stack.readout(victim.trained.angles, inputs), 0)
+    np.testing.assert_allclose(thief.readout(inputs), expected, atol=1e-4)
+
+
+def test_a_guess_needs_the_right_family() -> None:
+    """A design outside the families is not matched, and says so by its distance."""
+    text = "h 0, cx 1 0, rz 0, cx 2 1, rx 1, h 2, cx 0 2, ry 2, h 1, rz 1, ry 3"
+    strange = Design((0, 0, 0, 1, 1, 1), ("aurora", "borealis"), gates(text))
+    stranger = trained(strange)
+    (block, _) = part_blocks(strange, "ry")
+    _, fits = guess_ansatz(strange, 0, observe(stranger, block), "ry", [0])
+    assert min(fit.distance for fit in fits) > 1e-3
+
+
+def test_what_cannot_be_recovered_says_why() -> None:
+    """A part that is too wide; inputs that enter twice."""
+    wide = {figure.name: figure for figure in transpiled_theft(trained(ry_cz_ry((0,) * 6, ["aurora"], 1))).figures}
+    assert all(not figure.interval.known and "more than 5 qubits" in figure.note for figure in wide.values())
+    twice = Design((0, 0, 1, 1, 1, 1), ("aurora", "borealis"), gates("ry 0, cz 0 1, reupload 0, reupload 1, ry 1, ry 2"))
+    figures = {figure.name: figure for figure in transpiled_theft(trained(twice)).figures}
+    assert set(wide) == {name for name in figures if name.startswith("aurora")}
+    missing = figures["aurora, black box, frozen-head: accuracy"]
+    assert not missing.interval.known and "more than once" in missing.note
+    assert figures["aurora, known gates: unitary distance"].values.max() < 1e-5
+    assert figures["borealis, black box: readout error"].values.max() < 1e-3
+
+
+def test_one_seed_one_result(victim: Victim, figures: dict[str, Figure]) -> None:
+    again = transpiled_theft(victim).figures
+    assert [figure.name for figure in again] == list(figures)
+    for figure in again:
+        np.testing.assert_array_equal(figure.values, figures[figure.name].values)
