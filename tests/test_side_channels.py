@@ -32,18 +32,19 @@ def gates(text: str) -> tuple[Gate, ...]:
     return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
 
 
-# ⟨Z⟩ of qubit 2 after the CX chain is the product of three cosines, whose sign is the parity; equal gates and re-ordering included.
-DESIGN = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("cx 0 1, cx 1 2, rz 0, rz 0, ry 0, ry 1, rx 0, rx 3"))
+# ⟨Z⟩ of qubit 1 is the product of the cosines of twice the two angles, which no circuit that takes its inputs once can give.
+DESIGN = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("reupload 0, reupload 1, cx 0 1, rz 0, rz 0, ry 2, rx 0, rx 3"))
 HELD = [gate for gate in DESIGN.gates if gate.qubits[0] != 3]
 
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
-    """The label is the sign parity of features 0 to 2; feature 3 is noise and all that borealis holds."""
+    """The label is whether one of features 0 and 1, but not both, is small; feature 3 is noise and all that borealis holds."""
     generator = np.random.default_rng(0)
-    features = generator.uniform(0.2, 1, (600, 4)) * generator.choice([-1, 1], (600, 4))
-    path: Path = tmp_path_factory.mktemp("data") / "parity.npz"
-    np.savez(path, features=features, labels=(features[:, :3] < 0).sum(axis=1) % 2)
+    small = generator.integers(0, 2, (600, 4)).astype(bool)
+    sizes = np.where(small, generator.uniform(0, 0.4, (600, 4)), generator.uniform(0.6, 1, (600, 4)))
+    path: Path = tmp_path_factory.mktemp("data") / "rings.npz"
+    np.savez(path, features=sizes * generator.choice([-1, 1], (600, 4)), labels=small[:, 0] ^ small[:, 1])
     scenario = parse_scenario(
         {
             "name": "planted",
@@ -52,7 +53,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
             "draws": {"count": 4, "train_rows": 80, "thief_rows_per_class": 15, "tuning_rows": 60},
             "design": {"qubits": 4, "max_parts": 2, "max_part_qubits": 4, "max_gates": 60, "vocabulary": "gates"},
             "model": {"head": "linear", "steps": 60},
-            "threat": {"steps": 12},
+            "threat": {"steps": 40},
             "providers": [{"name": "aurora"}, {"name": "borealis"}],
         }
     )

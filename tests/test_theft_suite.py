@@ -111,7 +111,7 @@ def test_a_part_without_information_gives_no_gain(figures: dict[str, Figure]) ->
 
 
 def test_a_coalition_of_all_providers_recovers_the_model(make_victim: Callable[..., Victim]) -> None:
-    """Split between three providers so that none can form the product; together they hold the owner's circuits."""
+    """Cygnus holds the product, aurora the noise: alone aurora has nothing, together they hold the owner's circuits."""
     design = Design((0, 0, 0, 1), ("cygnus", "aurora"), HOLDS_ALL.gates)
     victim = make_victim(design, providers=3)
     everyone = audit_theft(victim, [("aurora", "borealis", "cygnus")], ["frozen-head"], ["labels"], QUICK).figures[0]
@@ -120,9 +120,10 @@ def test_a_coalition_of_all_providers_recovers_the_model(make_victim: Callable[.
     assert everyone.interval.mean > accuracy(victim) - 0.07 > alone.interval.mean + 0.2
 
 
-def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victim: Callable[..., Victim]) -> None:
-    """Stolen circuits under the known head give the owner's own answers, row by row, once the encoding is the same."""
-    design = Design((0, 1, 0, 1), ("aurora", "borealis"), SPLIT.gates)
+@pytest.mark.parametrize("cut", [(), gates("rzz 0 1, ry 0, ry 1")])
+def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victim: Callable[..., Victim], cut: tuple[Gate, ...]) -> None:
+    """Stolen circuits under the known head give the owner's own answers, row by row, once the encoding is the same; also over a cut."""
+    design = Design(SPLIT.partition, SPLIT.assignment, (*SPLIT.gates, *cut))
     victim = make_victim(design, model={"head": "fixed", "steps": 5})
     scenario = victim.scenario
     thief = Thief(design, ("borealis", "aurora"), 2, scenario.model, scenario.threat, scenario.data.axis)

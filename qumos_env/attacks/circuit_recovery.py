@@ -2,7 +2,7 @@
 
 A provider runs native circuits: the transpiler has merged, moved and re-decomposed the designer's gates, and the angles of encoding
 and training are mixed in one-qubit gates. For a given query the unitary U of the native circuit is nevertheless known to whoever runs it,
-up to a global phase. Three steps undo the transpilation (compare Ghosh et al., arXiv:2407.07237, who recover angles to about 1e-2):
+up to a global phase. Three steps undo the transpilation (compare arXiv:2407.07237, where angles are recovered to about 1e-2):
 
 1. *Encoding.* For two queries U₁†U₂ = E(x₁)†E(x₂), whatever was trained. If every input enters once, this is a product of one-qubit
    rotations: their axes are the encoding's, their angles the differences of the encoded inputs. (H followed by a rotation about Z is

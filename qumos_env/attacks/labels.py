@@ -2,9 +2,9 @@
 
 A provider that runs the training circuits sees, in every epoch and for every training row, the encoded angles of its qubits, the
 angles of its gates and the outcomes it returns. It does not see the labels, the owner's head or the loss. But training drives
-the outcomes towards the labels, so the provider reads a label off every row in every epoch and takes a majority vote (Upadhyay
-and Ghosh, arXiv:2407.14687, who lift about 90 % of the labels of one undivided model, then prune and repair doubtful ones). The
-vote as modelled here:
+the outcomes towards the labels, so the provider reads a label off every row in every epoch and takes a majority vote. (The threat
+is that of Upadhyay and Ghosh, arXiv:2407.14687, who lift about 90 % of the labels of an undivided model and prune and repair
+doubtful ones; the steps below are this project's reading of it.)
 
 - *Reading.* The heads ``scaled`` and ``fixed`` tie each qubit to a class; the provider takes the class with the largest sum of
   ⟨Z⟩ over its own qubits (others count 0). ``linear`` has no such tie; there the provider runs its own few labelled rows

@@ -200,9 +200,7 @@ def tenant_of(victim: Victim, provider: str) -> Tenant:
     def values(asked: np.ndarray) -> np.ndarray:
         return victim.model.stack.readout(victim.trained.angles, victim.encode(asked))[..., qubits]
 
-    own_answers, answers = (
-        victim.answer(asked, use).argmax(axis=-1) for asked, use in ((rows, _OWN_ANSWERS), (victim.test, _ANSWERS))
-    )
+    own_answers, answers = (victim.answer(asked, use).argmax(axis=-1) for asked, use in ((rows, _OWN_ANSWERS), (victim.test, _ANSWERS)))
     return Tenant(values(rows), values(victim.test), own_answers, answers, victim.design.shots or SHOTS, victim.seed)
 
 

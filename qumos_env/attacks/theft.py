@@ -171,9 +171,7 @@ class Thief:
         readout = self._readout(angles, lesson.targets) + self.rest.readout(trained.angles, lesson.targets)
         return softmax(self.known_head.logits(trained.head, readout))
 
-    def _trained(
-        self, stack: CircuitStack, head: Head, lesson: _Lesson, start: Parameters, frozen: np.ndarray | None = None
-    ) -> Parameters:
+    def _trained(self, stack: CircuitStack, head: Head, lesson: _Lesson, start: Parameters, frozen: np.ndarray | None = None) -> Parameters:
         return train_stack(stack, head, lesson.inputs, lesson.goal, start, lesson.steps, self.learning_rate, frozen=frozen)
 
     def _linear_start(self, keys: _Keys) -> np.ndarray:

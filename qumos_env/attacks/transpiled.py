@@ -79,9 +79,7 @@ def _tolerance(resolution: float) -> float:
     return max(EXACT, 10 * resolution)
 
 
-def resynthesise(
-    block: Block, sightings: Sequence[Sighting], restarts: int, key: Sequence[int], tolerance: float = EXACT
-) -> list[Fit]:
+def resynthesise(block: Block, sightings: Sequence[Sighting], restarts: int, key: Sequence[int], tolerance: float = EXACT) -> list[Fit]:
     """The angles of ``block`` that give what was seen, one fit per model; ``key`` seeds the starts."""
     gates = GateList(block)
     fits = []
@@ -196,11 +194,11 @@ def transpiled_theft(victim: Victim, gateset: str = "cz", resolution: float = 0.
     figures: list[Figure] = []
     for number, provider in enumerate(victim.scenario.provider_names):
         if victim.design.held_by(provider):
-            figures += _Burglary(scene, provider, number, gateset, resolution).figures()
+            figures += _ProviderAttack(scene, provider, number, gateset, resolution).figures()
     return AttackResult(figures)
 
 
-class _Burglary:
+class _ProviderAttack:
     """The attack on one provider."""
 
     def __init__(self, scene: Scene, provider: str, number: int, gateset: str, resolution: float) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -14,12 +16,58 @@ from ..rendering import design_figure, figure_png
 from .run import GOALS, Audit
 
 HEADINGS = ("attack", "figure", "value", "control", "gain", "what the control is")
+# Figures that stand in the summary, as a pattern for their names; of an attack that is not listed, all do.
+HEADLINES = {
+    "theft": "^best thief|^no loot",
+    "transpiled-theft": "guessed ansatz, fine-tune",
+    "label-recovery": "^[^,]*: labels",
+    "side-channels": "strength 0.3",
+    "membership": "AUC",
+    "membership-gray-box": "AUC",
+    "membership-shadows": "LiRA online: (AUC|TPR at 1 %)|RMIA: AUC",
+    "membership-shots": "^(100|1,000) shots, 1 |^exact",
+    "extraction": "^ensemble.*: (accuracy|agreement on errors)|^no victim, ensemble",
+    "gradient-inversion": "^batch of .: mean error",
+    "model-inversion": "weighted by answers|behind probabilities",
+    "poisoning": "20%",
+    "tampering": "^worst",
+    "crosstalk-faults": "^worst",
+    "worse-hardware": "^worst",
+    "canary-detector": "false-alarm|(flipped results|worse hardware).*detection",
+    "outage": "best fallback|linear model",
+    "slowdown": "mean response",
+}
 _INK, _RED, _GREY = "#22303c", "#d1495b", "#9fb3c8"
-_LOG_PLOTS = {"membership ROC"}
 
 
-def table_rows(figures: Sequence[Figure]) -> list[tuple[str, ...]]:
-    """One row of text per figure, under ``HEADINGS``."""
+@dataclass(frozen=True)
+class _Axes:
+    """How the plots whose titles match ``pattern`` are drawn."""
+
+    pattern: str
+    x: str
+    y: str
+    log_x: bool = False
+    log_y: bool = False
+    y_range: tuple[float, float] | None = None
+
+
+_AXES = (
+    _Axes("^membership ROC", "false-positive rate", "true-positive rate", log_x=True, log_y=True, y_range=(1e-3, 1.1)),
+    _Axes("^canary ROC", "false-alarm rate", "detection rate", y_range=(0, 1.02)),
+    _Axes("^extraction", "queries", ""),
+    _Axes("^shots against", "shots", "", log_x=True),
+    _Axes("^accuracy under|^accuracy by|^answers recovered", "strength", ""),
+    _Axes("^accuracy on worse", "error rates, as a multiple of those promised", "accuracy"),
+    _Axes("^accuracy with poisoned", "share of the train rows", "accuracy"),
+    _Axes("^detection of", "strength", "detection rate", y_range=(0, 1.02)),
+    _Axes("^labels read", "passes over the train rows", "share of labels"),
+    _Axes("^response time", "utilisation of one provider", "mean, in service times"),
+)
+
+
+def table_rows(figures: Sequence[Figure], *, notes: bool = True) -> list[tuple[str, ...]]:
+    """One row of text per figure, under ``HEADINGS``; without ``notes`` only where they say why there is no figure."""
     return [
         (
             figure.attack,
@@ -27,7 +75,7 @@ def table_rows(figures: Sequence[Figure]) -> list[tuple[str, ...]]:
             text(figure.interval) if figure.interval.known else "n/a",
             text(figure.control_interval) if figure.control_interval.known else "-",
             text(figure.gain, signed=True) if figure.gain.known else "-",
-            "; ".join(filter(None, (figure.control, figure.note))),
+            "; ".join(filter(None, (figure.control, figure.note if notes or not figure.interval.known else ""))),
         )
         for figure in figures
     ]
@@ -40,9 +88,10 @@ def text(interval: Interval, *, signed: bool = False) -> str:
     return f"{mean} ± {half:.3f}" if np.isfinite(half) and half > 0 else mean
 
 
-def by_goal(audit: Audit) -> dict[str, list[Figure]]:
-    """The audit's figures by what they threaten, goals without figures left out."""
-    grouped = {goal: [figure for figure in audit.figures if figure.goal == goal] for goal in GOALS}
+def by_goal(audit: Audit, *, summary: bool = False) -> dict[str, list[Figure]]:
+    """The audit's figures by what they threaten, goals without figures left out; only those of ``HEADLINES`` in a ``summary``."""
+    chosen = [one for one in audit.figures if not summary or re.search(HEADLINES.get(one.attack, ""), one.name)]
+    grouped = {goal: [figure for figure in chosen if figure.goal == goal] for goal in GOALS}
     return {goal: figures for goal, figures in grouped.items() if figures}
 
 
@@ -95,17 +144,20 @@ def _bars(figures: Sequence[Figure], service: Interval) -> Plot:
 def _plots(curves: Sequence[Curve]) -> Iterator[tuple[str, Plot]]:
     """One picture per plot that curves name."""
     for title in dict.fromkeys(curve.plot for curve in curves):
+        style = next((axes for axes in _AXES if re.search(axes.pattern, title)), _Axes("", "", ""))
         plot = Plot(figsize=(6.4, 3.6), dpi=110, layout="constrained")
         axes = plot.add_subplot()
         for curve in curves:
             if curve.plot == title:
                 axes.plot(curve.x, curve.y, marker=".", ms=4, lw=1.4, label=curve.name)
-        if title in _LOG_PLOTS:
+        if "ROC" in title:
             rates = np.geomspace(1e-3, 1)
             axes.plot(rates, rates, color=_INK, lw=1, ls=":", label="guessing")
-            axes.set(xscale="log", yscale="log", xlim=(1e-3, 1), ylim=(1e-3, 1.05))
-            axes.set_xlabel("false-positive rate")
-            axes.set_ylabel("true-positive rate")
+        axes.set_xscale("log" if style.log_x else "linear")
+        axes.set_yscale("log" if style.log_y else "linear")
+        if style.y_range is not None:
+            axes.set_ylim(*style.y_range)
+        axes.set(xlabel=style.x, ylabel=style.y)
         axes.set_title(title, fontsize=10)
         axes.legend(frameon=False, fontsize=8)
         yield title, plot

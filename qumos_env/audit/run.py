@@ -151,7 +151,7 @@ def _gather_figures(results: Sequence[AttackResult]) -> list[Figure]:
     for same in groups.values():
         first = same[0]
         controls = [figure.controls for figure in same if figure.controls is not None]
-        notes = dict.fromkeys(figure.note for figure in same if figure.note)
+        notes = list(dict.fromkeys(figure.note for figure in same if figure.note))
         found.append(
             Figure(
                 first.goal,
@@ -161,7 +161,8 @@ def _gather_figures(results: Sequence[AttackResult]) -> list[Figure]:
                 np.concatenate(controls) if len(controls) == len(same) else None,
                 first.control,
                 first.constant,
-                "; ".join(notes),
+                # Notes with counts of one seed each would fill a page.
+                notes[0] + (" (first seed)" if len(notes) > 1 else "") if notes else "",
             )
         )
     return found

@@ -25,6 +25,7 @@ def audit(
     attack: Annotated[list[str] | None, typer.Option("--attack", "-a", help="Only this attack; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file of the report; the same figures as JSON beside it.")] = None,
     reference: Annotated[bool, typer.Option("--reference", help="Do not hold the design against the scenario's limits.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print all figures, not the main ones alone.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Attack a design in every known way, and print each figure beside its control."""
@@ -49,13 +50,15 @@ def audit(
         f"design {loaded.hash[:12]} in {found.scenario.name}: {len(found.seeds)} fresh seeds, {len(found.accuracy)} models; "
         f"the service is right on {text(mean_interval(found.accuracy))} of the test rows, chance {found.chance:.3f}"
     )
-    for goal, figures in by_goal(found).items():
+    for goal, figures in by_goal(found, summary=not full).items():
         table = Table(title=goal.capitalize(), title_justify="left")
         for heading in HEADINGS:
             table.add_column(heading, justify="right" if heading in ("value", "control", "gain") else "left", overflow="fold")
-        for row in table_rows(figures):
+        for row in table_rows(figures, notes=full):
             table.add_row(*row)
         console().print(table)
+    if not full:
+        console().print(f"{len(found.figures)} figures in all: --full prints them, --out writes them with plots", style="dim")
     if out is not None:
         console().print(f"wrote {out} and {out.with_suffix('.json').name}")
 
