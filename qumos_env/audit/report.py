@@ -137,7 +137,7 @@ def _bars(figures: Sequence[Figure], service: Interval) -> Plot:
     axes.axvline(service.mean, color=_INK, lw=1, ls=":", label="the service")
     axes.set_yticks(places, [figure.name for figure in figures], fontsize=8)
     axes.set_xlabel("accuracy")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return plot
 
 
