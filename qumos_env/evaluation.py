@@ -7,17 +7,21 @@ import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .attacks.membership import auc, loss_scores
+from .attacks.availability import outage_answers
+from .attacks.controls import CLONE_LAYERS, reference_qnn
+from .attacks.membership import auc, lira_online, loss_scores
+from .attacks.shadows import leave_pair_out
 from .attacks.theft import Thief, ThiefRows
 from .cache import EvaluationCache
 from .design import Design
 from .errors import EvaluationFailure, QumosError
-from .model import DistributedQNN
+from .model import DistributedQNN, Parameters, train_stack
 from .reward import Measured, check_blend, reward_parts
 from .scenario import Scenario
 from .workload import PreparedDraw, Rows, Workload, split_accuracy
@@ -25,6 +29,8 @@ from .workload import PreparedDraw, Rows, Workload, split_accuracy
 # Part of every cache key: raise it when a change alters the figures of an evaluation.
 EVALUATION_VERSION = 4
 QUERIES_ONLY = "queries only"  # no provider can have this name
+# Numbers of questions to the service, behind those of rows that every evaluation asks.
+_OUTAGE_USE, _CLONE_USE = 100, 101
 GATE_CUT_OVERHEAD = 9  # shots per cut, the same for every cut angle
 
 
@@ -44,7 +50,10 @@ class Evaluation:
         query_control: what its rows and the service's answers to them give without loot, by the tier ``guessed-rest`` with
             everything guessed; it depends on the design, so it is no part of a reward, and is measured on the test rows only.
         nothing_worth_stealing: the owner's model is not two standard errors better than the control.
-        membership_auc, membership_auc_se: of the loss-threshold attack.
+        membership_auc, membership_auc_se: of the scenario's membership attack. With LiRA the draws are each other's shadows, which makes
+            the standard error too small by up to the square root of two.
+        extraction: accuracy of a clone trained on the service's answers to the tuning rows, and ``fallback``, that of the owner without
+            the provider whose outage costs most on the tuning rows (``fallback_provider``); where the reward weighs them.
         cost: gate cost of the design.
         thieves: ``provider/tier`` -> accuracy.
         per_draw: name -> K values, of ``accuracy``, ``theft``, ``control``, ``membership_auc``.
@@ -71,6 +80,9 @@ class Evaluation:
     nothing_worth_stealing: bool
     membership_auc: float
     membership_auc_se: float
+    extraction: float | None
+    fallback: float | None
+    fallback_provider: str | None
     cost: float
     thieves: dict[str, float]
     per_draw: dict[str, list[float]]
@@ -104,10 +116,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _DrawResult:
+    """Of one draw; of thieves and outages the accuracies on tuning rows and on scored rows."""
+
     accuracy: float
     chance: float
     auc: float
     thieves: dict[tuple[str, str], tuple[float, float]]
+    outages: dict[str, tuple[float, float]]
+    extraction: float | None
 
 
 class Evaluator:
@@ -167,9 +183,9 @@ class Evaluator:
         scenario, workload = self.scenario, self.workload
         model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
         thieves = [
-            Thief(design, provider, workload.n_classes, scenario.model, scenario.threat, scenario.data.axis)
-            for provider in scenario.provider_names
-            if design.held_by(provider)
+            Thief(design, coalition, workload.n_classes, scenario.model, scenario.threat, scenario.data.axis)
+            for coalition in combinations(scenario.provider_names, scenario.threat.coalition)
+            if any(design.held_by(provider) for provider in coalition)
         ]
         control = workload.control(seed, rows)
         if rows == "test":
@@ -185,14 +201,26 @@ class Evaluator:
         strongest = max(results[0].thieves, key=lambda thief: np.mean([result.thieves[thief][0] for result in results]))
         theft = np.array([result.thieves[strongest][1] for result in results])
         chance = float(np.mean([result.chance for result in results]))
+        clones = None if results[0].extraction is None else np.array([result.extraction for result in results])
+        worst_outage, fallbacks = None, None
+        if results[0].outages:
+            worst_outage = min(results[0].outages, key=lambda provider: np.mean([result.outages[provider][0] for result in results]))
+            fallbacks = np.array([result.outages[worst_outage][1] for result in results])
         cost = design_cost(design, scenario)
 
         def parts(keep: np.ndarray) -> dict[str, float]:
-            stolen = float(theft[keep].mean())
+            stolen, cloned = float(theft[keep].mean()), None if clones is None else float(clones[keep].mean())
             if scenario.threat.thief == "rational":
-                stolen = max(stolen, float(control.accuracies[keep].mean()))
+                without_loot = float(control.accuracies[keep].mean())
+                stolen, cloned = max(stolen, without_loot), None if cloned is None else max(cloned, without_loot)
             measured = Measured(
-                float(accuracy[keep].mean()), stolen, chance, float(aucs[keep].mean()), cost / scenario.reward.cost_budget
+                float(accuracy[keep].mean()),
+                stolen,
+                chance,
+                float(aucs[keep].mean()),
+                cost / scenario.reward.cost_budget,
+                cloned,
+                None if fallbacks is None else float(fallbacks[keep].mean()),
             )
             return reward_parts(measured, scenario.reward)
 
@@ -225,6 +253,9 @@ class Evaluator:
             nothing_worth_stealing=bool(advantage.mean() < 2 * _standard_error(advantage, unit)),
             membership_auc=float(aucs.mean()),
             membership_auc_se=_standard_error(aucs, unit),
+            extraction=None if clones is None else float(clones.mean()),
+            fallback=None if fallbacks is None else float(fallbacks.mean()),
+            fallback_provider=worst_outage,
             cost=cost,
             thieves={"/".join(thief): float(np.mean([result.thieves[thief][1] for result in results])) for thief in results[0].thieves},
             per_draw={
@@ -253,20 +284,65 @@ class Evaluator:
         stolen: list[dict[tuple[str, str], tuple[float, float]]] = [{} for _ in draws]
         for number, thief in enumerate(thieves):
             keys = [(*draw.key, number) for draw in draws]
-            tiers = self.scenario.threat.tiers if thief.provider != QUERIES_ONLY else ("guessed-rest",)
+            tiers: Sequence[str] = self.scenario.threat.tiers if thief.provider != QUERIES_ONLY else ("guessed-rest",)
             for tier in tiers:
                 predicted = thief.attack(tier, trained, rows, labels, answers, targets, keys).argmax(axis=-1)
                 for draw, mine, found in zip(draws, predicted, stolen, strict=True):
                     found[thief.provider, tier] = split_accuracy(mine, draw)
+        inside, outside = (
+            np.stack([loss_scores(one, getattr(draw, labels)) for one, draw in zip(found, draws, strict=True)])
+            for found, labels in ((members, "train_labels"), (others, "nonmember_labels"))
+        )
+        aucs = self._lira(inside, outside, draws) if self.scenario.threat.membership == "lira" else list(map(auc, inside, outside))
+        outages = self._outages(model, trained, draws) if self.scenario.reward.resilience else [{} for _ in draws]
+        clones = self._clones(model, trained, draws) if self.scenario.reward.extraction else [None for _ in draws]
         return [
             _DrawResult(
                 accuracy=float(np.mean(scored[k].argmax(axis=1) == draw.score_labels)),
                 chance=float(np.bincount(draw.score_labels).max() / len(draw.score_labels)),
-                auc=auc(loss_scores(members[k], draw.train_labels), loss_scores(others[k], draw.nonmember_labels)),
+                auc=aucs[k],
                 thieves=stolen[k],
+                outages=outages[k],
+                extraction=clones[k],
             )
             for k, draw in enumerate(draws)
         ]
+
+    @staticmethod
+    def _lira(inside: np.ndarray, outside: np.ndarray, draws: Sequence[PreparedDraw]) -> list[float]:
+        """AUC per draw of LiRA with the other draws as shadow models: ``half_split`` trained all on halves of one pool."""
+        pool = np.union1d(draws[0].train_rows, draws[0].nonmember_rows)
+        losses = np.empty((len(draws), len(pool)))
+        member = np.zeros(losses.shape, bool)
+        for k, draw in enumerate(draws):
+            at = np.searchsorted(pool, draw.train_rows)
+            losses[k, at], losses[k, np.searchsorted(pool, draw.nonmember_rows)] = inside[k], outside[k]
+            member[k, at] = True
+        found = []
+        for target, shadows in leave_pair_out(len(draws)):
+            scores = lira_online(losses[target], losses[shadows], member[shadows])
+            found.append(auc(scores[member[target]], scores[~member[target]]))
+        return found
+
+    def _outages(self, model: DistributedQNN, trained: Parameters, draws: Sequence[PreparedDraw]) -> list[dict[str, tuple[float, float]]]:
+        """Per draw and provider, what the owner's fallback achieves without it: the missing readouts at their training mean."""
+        rows = np.stack([np.concatenate([draw.tuning, draw.score]) for draw in draws])
+        train = np.stack([draw.train for draw in draws])
+        labels = np.stack([draw.train_labels for draw in draws])
+        answers = outage_answers(model, trained, train, labels, rows, [(*draw.key, _OUTAGE_USE) for draw in draws], "mean")
+        predicted = {provider: given.argmax(axis=-1) for provider, given in answers.items()}
+        return [{provider: split_accuracy(mine[k], draw) for provider, mine in predicted.items()} for k, draw in enumerate(draws)]
+
+    def _clones(self, model: DistributedQNN, trained: Parameters, draws: Sequence[PreparedDraw]) -> list[float]:
+        """Accuracy per draw of a clone that a customer trains on the service's answers to the tuning rows."""
+        answers = model.answers(trained, np.stack([draw.tuning for draw in draws]), [(*draw.key, _CLONE_USE) for draw in draws])
+        clone = reference_qnn(self.scenario, self.workload.n_classes, CLONE_LAYERS)
+        start = Parameters.stack([clone.initial((*draw.key, _CLONE_USE)) for draw in draws])
+        queries = np.stack([draw.clone_queries for draw in draws])
+        effort = self.scenario.threat.steps, self.scenario.model.learning_rate
+        cloned = train_stack(clone.stack, clone.head, queries, answers, start, *effort)
+        predicted = clone.probabilities(cloned, np.stack([draw.clone_score for draw in draws])).argmax(axis=-1)
+        return [float(np.mean(mine == draw.score_labels)) for mine, draw in zip(predicted, draws, strict=True)]
 
 
 def checked_seed(seed: int) -> int:

@@ -29,6 +29,8 @@ SCHEMA_VERSION = 1
 _TABLE_SUFFIXES = (".csv", ".parquet", ".npz")
 MIN_ADVANTAGE = 2.0
 """Standard errors by which a model must beat the no-loot control to be worth stealing."""
+LEAST_LIRA_DRAWS = 16
+"""Draws that can serve each other as shadow models."""
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -139,36 +141,45 @@ class ThreatSection(_Section):
     Attributes:
         thief: ``loot`` rebuilds the model from its part; ``rational`` keeps the no-loot control where that is better.
         tiers: the ways in which the thief uses its part, see ``qumos_env.attacks.theft``.
-        steps: training steps of a thief.
+        steps: training steps of a thief, and of a clone.
+        coalition: how many providers the thief has broken into.
+        membership: how membership is inferred: by a threshold on the loss, or by LiRA with the other draws as shadow models, which costs
+            nothing more but needs ``draws.half_split`` and at least 16 draws.
     """
 
     thief: Literal["loot", "rational"] = "loot"
-    tiers: Annotated[tuple[Literal["frozen-head", "fine-tune", "guessed-rest"], ...], Field(min_length=1)] = (
+    tiers: Annotated[tuple[Literal["as-is", "frozen-head", "fine-tune", "guessed-rest"], ...], Field(min_length=1)] = (
         "frozen-head",
         "fine-tune",
         "guessed-rest",
     )
     steps: Positive = 80
+    coalition: Positive = 1
+    membership: Literal["loss", "lira"] = "loss"
 
 
 class RewardSection(_Section):
-    """The blend of the reward: weights of accuracy, resistance to theft and privacy of membership, and the price of cost.
+    """The blend of the reward: weights of accuracy, of resistance to theft by a provider, privacy of membership, resistance to extraction
+    by a customer and resilience to the outage of a provider, and the price of cost.
 
-    ``accuracy + theft + membership`` is 1. ``cost_budget`` is the gate cost that counts as 1.
+    The weights but that of cost sum to 1; what has no weight is not measured, theft and membership excepted. ``cost_budget`` is the
+    gate cost that counts as 1.
     """
 
     blend: str = "default"
     accuracy: Share = 0.5
     theft: Share = 0.5
     membership: Share = 0.0
+    extraction: Share = 0.0
+    resilience: Share = 0.0
     cost: Share = 0.0
     cost_budget: Annotated[FiniteFloat, Field(gt=0)] = 100.0
 
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> RewardSection:
-        total = self.accuracy + self.theft + self.membership
+        total = self.accuracy + self.theft + self.membership + self.extraction + self.resilience
         if not math.isclose(total, 1.0, abs_tol=1e-9):
-            raise ValueError(f"accuracy + theft + membership must be 1, they sum to {total:g}")
+            raise ValueError(f"accuracy + theft + membership + extraction + resilience must be 1, they sum to {total:g}")
         return self
 
 
@@ -218,6 +229,10 @@ class Scenario(_Section):
             raise ValueError(f"draws: half_split needs an even count, got {self.draws.count}")
         if self.reward.membership and not self.draws.half_split:
             raise ValueError("reward.membership above 0 needs draws.half_split = true")
+        if self.threat.coalition > len(self.providers):
+            raise ValueError(f"threat.coalition is {self.threat.coalition}, there are {len(self.providers)} providers")
+        if self.threat.membership == "lira" and not (self.draws.half_split and self.draws.count >= LEAST_LIRA_DRAWS):
+            raise ValueError(f"threat.membership 'lira' needs draws.half_split = true and draws.count of {LEAST_LIRA_DRAWS} or more")
         if self.data.angle_range[0] >= self.data.angle_range[1]:
             raise ValueError("data.angle_range: the first angle must be below the second")
         return self

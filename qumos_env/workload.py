@@ -23,10 +23,13 @@ class PreparedDraw:
 
     Attributes:
         key: seeds of everything that is drawn for it.
-        train, score, nonmembers: encoded with the owner's preprocessing (fitted on the train rows), with their labels.
+        train, score, nonmembers, tuning: encoded with the owner's preprocessing (fitted on the train rows), with their labels.
+        train_rows, nonmember_rows: their row numbers.
         thief: the thief's rows as it can encode them; ``queries`` are the same rows as the owner's service encodes them.
         targets: tuning rows, then scored rows, as the thief can encode them.
         raw_thief, raw_targets: thief rows and targets as raw features.
+        clone_queries, clone_score: tuning rows, which a customer who clones the service asks, and scored rows, as that customer encodes
+            them: fitted on its queries.
     """
 
     key: tuple[int, int]
@@ -43,6 +46,11 @@ class PreparedDraw:
     tuning_labels: np.ndarray
     raw_thief: np.ndarray
     raw_targets: np.ndarray
+    tuning: np.ndarray
+    train_rows: np.ndarray
+    nonmember_rows: np.ndarray
+    clone_queries: np.ndarray
+    clone_score: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,9 @@ class Workload:
         section, width = self.scenario.data, self.scenario.design.qubits
         owner = self.owner(draw.train)
         thief = Preprocessor.fit(features[draw.thief], section, width, labels=labels[draw.thief])
+        # A customer has no labels before it has asked.
+        unlabelled = section.model_copy(update={"reducer": "pca"}) if section.reducer == "lda" else section
+        customer = Preprocessor.fit(features[draw.tuning], unlabelled, width)
         scored = draw.score if rows == "search" else draw.test
         targets = np.concatenate([draw.tuning, scored])
         queries = owner.transform(features[draw.thief])
@@ -116,6 +127,11 @@ class Workload:
             tuning_labels=labels[draw.tuning],
             raw_thief=features[draw.thief],
             raw_targets=features[targets],
+            tuning=owner.transform(features[draw.tuning]),
+            train_rows=draw.train,
+            nonmember_rows=draw.nonmembers,
+            clone_queries=customer.transform(features[draw.tuning]),
+            clone_score=customer.transform(features[scored]),
         )
 
     def _best_control(self, draws: tuple[PreparedDraw, ...]) -> Control:

@@ -66,6 +66,23 @@ def test_the_product_blend_by_hand(measured: Measured, expected: dict[str, float
 
 
 @pytest.mark.parametrize("blend", sorted(BLENDS))
+def test_extraction_and_resilience_by_hand(blend: str) -> None:
+    """acc .8 over chance .5: a clone at .7 leaves .1 of .5, a fallback at .6 keeps .1 of .5; neither earns more than there is to lose."""
+    weights = RewardSection(blend=blend, accuracy=0.5, theft=0.0, extraction=0.3, resilience=0.2)
+
+    def parts(extraction: float, fallback: float) -> dict[str, float]:
+        return reward_parts(Measured(0.8, 0.8, 0.5, 0.5, 0.0, extraction, fallback), weights)
+
+    found = parts(0.7, 0.6)
+    assert found["extraction"] == pytest.approx(0.3 * (0.2 if blend == "default" else 0.6 * 0.4))
+    assert found["resilience"] == pytest.approx(0.2 * 0.2)
+    assert parts(0.9, 0.4)["extraction"] == parts(0.9, 0.4)["resilience"] == 0
+    assert parts(0.1, 0.95)["extraction"] == pytest.approx(0.3 * 0.6)
+    assert parts(0.1, 0.95)["resilience"] == pytest.approx(0.2 * 0.6)
+    assert "extraction" not in reward_parts(Measured(0.8, 0.8, 0.5, 0.5, 0.0), weights)
+
+
+@pytest.mark.parametrize("blend", sorted(BLENDS))
 @given(weights=WEIGHTS, accuracy=SHARES, theft=SHARES, chance=CHANCES, auc=SHARES)
 def test_rewards_stay_within_their_bounds(
     blend: str, weights: list[float], accuracy: float, theft: float, chance: float, auc: float

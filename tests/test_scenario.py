@@ -175,7 +175,7 @@ def test_errors_of_a_file_name_file_and_field(tmp_path: Path) -> None:
         ("threat.tiers", [], ["threat.tiers"]),
         ("threat.tiers", ["guess"], ["threat.tiers"]),
         ("threat.thief", "lazy", ["threat.thief"]),
-        ("reward.accuracy", 0.6, ["accuracy + theft + membership must be 1", "1.1"]),
+        ("reward.accuracy", 0.6, ["accuracy + theft + membership + extraction + resilience must be 1", "1.1"]),
         ("reward.accuracy", 1.5, ["reward.accuracy"]),
         ("reward.cost_budget", 0, ["reward.cost_budget"]),
         ("providers", [], ["providers"]),
@@ -277,6 +277,7 @@ OTHER_VALUES: dict[str, object] = {
     "threat.thief": "rational",
     "threat.tiers": ["fine-tune"],
     "threat.steps": 11,
+    "threat.coalition": 2,
     "reward.blend": "product",
     "reward.cost": 0.1,
     "reward.cost_budget": 50.0,
@@ -297,16 +298,27 @@ def test_the_hash_changes_with_everything_else(path: str, value: object) -> None
 
 
 def test_the_hash_sees_fields_that_only_change_together() -> None:
-    """Weights sum to 1 and membership needs the half split, so these cannot be changed alone."""
+    """Weights sum to 1, membership needs the half split and LiRA many draws, so these cannot be changed alone."""
     even = parse_scenario(BASE | {"reward": {"accuracy": 0.5, "theft": 0.5, "membership": 0.0}})
     accurate = parse_scenario(BASE | {"reward": {"accuracy": 0.6, "theft": 0.4, "membership": 0.0}})
     whole = parse_scenario(changed("draws.half_split", False) | {"reward": {"accuracy": 0.5, "theft": 0.5, "membership": 0.0}})
-    assert len({parse_scenario(BASE).hash, even.hash, accurate.hash, whole.hash}) == 4
+    weights = {"accuracy": 0.5, "theft": 0.3, "membership": 0.0}
+    terms = [parse_scenario(BASE | {"reward": weights | {name: 0.2}}) for name in ("extraction", "resilience")]
+    many = [parse_scenario(changed("draws.count", 16) | {"threat": BASE["threat"] | {"membership": kind}}) for kind in ("loss", "lira")]
+    assert len({one.hash for one in (parse_scenario(BASE), even, accurate, whole, *terms, *many)}) == 8
+
+
+def test_contradictions_of_the_adversary_are_named() -> None:
+    with pytest.raises(QumosError, match=r"threat\.coalition is 3, there are 2 providers"):
+        parse_scenario(changed("threat.coalition", 3))
+    with pytest.raises(QumosError, match=r"'lira' needs draws\.half_split = true and draws\.count of 16 or more"):
+        parse_scenario(changed("threat.membership", "lira"))
 
 
 def test_every_field_is_covered_by_the_tests_of_the_hash() -> None:
     """A new field must be put on one of the two lists."""
-    together = {"reward.accuracy", "reward.theft", "reward.membership", "draws.half_split"}
+    together = {"draws.half_split", "threat.membership"}
+    together |= {f"reward.{name}" for name in ("accuracy", "theft", "membership", "extraction", "resilience")}
     ignored = {"title", "description", "compare", "calibration"}
     only_one_value = {"schema_version"}
     fields: set[str] = set()

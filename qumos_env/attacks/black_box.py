@@ -11,18 +11,15 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..ansatz import interleaved, ry_cz_ry
 from ..data import Preprocessor
 from ..errors import QumosError, unknown
 from ..model import DistributedQNN, one_hot
 from .cloning import Clones, bootstrap_weights, cross_entropy_loss, fit_clones, fit_preprocessors, huber_loss
-from .controls import kernel
+from .controls import CLONE_LAYERS, kernel, reference_qnn
 from .victim import Victim
 
 Answers = Literal["labels", "probabilities", "truth"]
 MEMBERS = 3
-LAYERS = 3
-"""Of the clone's ansatz; one layer clones markedly worse, whatever the answers."""
 REPEATS = 3
 """Times that the filtering adversary asks the same query."""
 LEAST_FILTERED = 2 * REPEATS
@@ -37,12 +34,9 @@ def most_queries(victim: Victim) -> int:
     return min(len(draw.score) for draw in victim.rows)
 
 
-def clone_model(victim: Victim, layers: int = LAYERS) -> DistributedQNN:
-    """The RY-CZ-RY ansatz that an adversary clones with who knows the scenario but not the design."""
-    scenario = victim.scenario
-    parts = min(scenario.design.max_parts, scenario.design.qubits)
-    design = ry_cz_ry(interleaved(scenario.design.qubits, parts), [scenario.provider_names[0]] * parts, layers)
-    return DistributedQNN(design, victim.n_classes, scenario.model, scenario.data.axis)
+def clone_model(victim: Victim) -> DistributedQNN:
+    """What an adversary clones with who knows the scenario but not the design."""
+    return reference_qnn(victim.scenario, victim.n_classes, CLONE_LAYERS)
 
 
 def query_rows(victim: Victim, budget: int) -> np.ndarray:

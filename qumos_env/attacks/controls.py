@@ -30,10 +30,12 @@ def kernel(features: np.ndarray, labels: np.ndarray, targets: np.ndarray) -> np.
 
 RAW_CONTROLS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {"linear": linear, "kernel": kernel}
 QNN_CONTROL = "reference-qnn"
+CLONE_LAYERS = 3
+"""Of a clone's ansatz; one layer clones markedly worse, whatever the answers."""
 
 
-def reference_qnn(scenario: Scenario, n_classes: int) -> DistributedQNN:
-    """A one-layer RY-CZ-RY ansatz under the scenario's head: what the thief would train from nothing."""
+def reference_qnn(scenario: Scenario, n_classes: int, layers: int = 1) -> DistributedQNN:
+    """An RY-CZ-RY ansatz under the scenario's head: what an adversary trains who knows the scenario but not the design."""
     parts = min(scenario.design.max_parts, scenario.design.qubits)
-    design = ry_cz_ry(interleaved(scenario.design.qubits, parts), [scenario.provider_names[0]] * parts, layers=1)
+    design = ry_cz_ry(interleaved(scenario.design.qubits, parts), [scenario.provider_names[0]] * parts, layers)
     return DistributedQNN(design, n_classes, scenario.model, scenario.data.axis)

@@ -211,7 +211,7 @@ def audit_theft(
         if source not in SOURCES:
             raise unknown("source of labels", source, SOURCES)
     if groups is None:
-        groups = coalitions(victim, getattr(victim.scenario.threat, "coalition", 1))
+        groups = coalitions(victim, victim.scenario.threat.coalition)
     scene = Scene(victim)
     nobody = query_control(scene, effort)
     beside: dict[Source, tuple[np.ndarray, str]] = {
