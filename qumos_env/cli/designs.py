@@ -48,7 +48,8 @@ def evaluate(
     if result.query_control is not None:
         table.add_row("queries only", f"{result.query_control:.3f}", "", "the service's answers to the thief's rows and no loot")
     table.add_row("theft gain", f"{result.theft_gain:+.3f}", "", "stolen − control")
-    table.add_row("membership AUC", f"{result.membership_auc:.3f}", f"{result.membership_auc_se:.3f}", f"{loaded.threat.membership}; 0.5 leaks nothing")
+    leak = f"{loaded.threat.membership} attack; 0.5 leaks nothing"
+    table.add_row("membership AUC", f"{result.membership_auc:.3f}", f"{result.membership_auc_se:.3f}", leak)
     if result.extraction is not None:
         table.add_row("extracted", f"{result.extraction:.3f}", "", "a customer's clone, trained on the service's answers")
     if result.fallback is not None:
