@@ -1,8 +1,9 @@
 """A run of gates over a batch of states on qsim, with gradients read at few points.
 
 qsim applies gates best and reads expectation values worst: one reading is a pass over all states, and a gradient step has one for
-every rotation. So a segment runs in pieces that end where a layer of rotations does (see ``layers``). There ψ is kept on the way forward
-and meets λ on the way back, in matrix products that give the partial traces of ρ = Σ ψλ† on a few qubits at a time.
+every rotation. (Nor is it good at layers of diagonal gates, which are one elementwise product.) So a segment runs in pieces that
+end where a layer of rotations does (see ``layers``). There ψ is kept on the way forward and meets λ on the way back, in matrix
+products that give the partial traces of ρ = Σ ψλ† on a few qubits at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layers import Chains, Layer, Phases, pack, partial_traces
+from .layers import Chains, Layer, Phases, gate_matrix, pack, partial_traces
 from .program import Fixed, Rotation
 from .qsim_backend import Segment
 
@@ -24,15 +25,32 @@ _LEAST_COLUMNS = 32
 
 @dataclass(frozen=True)
 class _Piece:
-    """Gates, and what is read behind them: the local layer with that number, and rotations of diagonal layers that follow directly."""
+    """Layers, and what is read behind them: the local layer with that number, and rotations of diagonal layers that follow directly."""
 
-    gates: tuple[Fixed | Rotation, ...]
+    layers: tuple[Layer, ...]
     local: int | None
     phases: tuple[int, ...]
 
     @property
     def is_read(self) -> bool:
         return self.local is not None or bool(self.phases)
+
+
+class _Diagonal:
+    """Diagonal gates of one layer as one phase per basis state."""
+
+    def __init__(self, layer: Layer, n_qubits: int) -> None:
+        self._rotations = Phases(layer, n_qubits) if layer.kind == "diagonal" else None
+        phases = np.ones(2**n_qubits, complex)
+        for gate in layer.gates:
+            if isinstance(gate, Fixed):
+                phases *= _spread(np.diag(gate_matrix(gate)), gate.qubits, n_qubits)
+        # Real factors, such as those of CZ, halve the work.
+        self._fixed = (phases.astype(np.complex64) if phases.imag.any() else phases.real.astype(np.float32))[:, None]
+
+    def run(self, states: np.ndarray, weights: np.ndarray, *, inverse: bool = False) -> np.ndarray:
+        phases = self._fixed if self._rotations is None else self._rotations.factors(weights[None])[0][:, None]
+        return states * (phases.conj() if inverse else phases)
 
 
 class BatchedSegment:
@@ -48,7 +66,7 @@ class BatchedSegment:
         self._n_qubits = n_qubits
         pieces = _pieces(layers)
         self._pieces = pieces
-        self._segments = [Segment(piece.gates, n_qubits, log_batch, threads) for piece in pieces]
+        self._runs = [_runs(piece.layers, n_qubits, log_batch, threads) for piece in pieces]
         local = [layer for layer in layers if _turns(layer)]
         self._chains = Chains(local, n_qubits)
         # Groups of neighbours that hold a rotation of the layer, as (first qubit, number of qubits).
@@ -60,8 +78,9 @@ class BatchedSegment:
     def forward(self, states: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """The states behind the segment, and those at its reading points: complex64 ``[2**n, 2**b]`` in and out."""
         kept = []
-        for piece, segment in zip(self._pieces, self._segments, strict=True):
-            states = segment.run(states, weights)
+        for piece, runs in zip(self._pieces, self._runs, strict=True):
+            for run in runs:
+                states = run.run(states, weights)
             if piece.is_read:
                 kept.append(states)
         return states, kept
@@ -80,7 +99,7 @@ class BatchedSegment:
         traces = np.zeros((1, len(self._groups), self._n_qubits, 4), np.complex64)
         diagonals: dict[int, np.ndarray] = {}
         points = len(kept)
-        for piece, segment in zip(reversed(self._pieces), reversed(self._segments), strict=True):
+        for piece, runs in zip(reversed(self._pieces), reversed(self._runs), strict=True):
             if piece.is_read:
                 points -= 1
                 states, conjugate = kept[points], costates.conj()
@@ -91,7 +110,8 @@ class BatchedSegment:
                     diagonal = np.einsum("ib,ib->i", states, conjugate)[None]
                     diagonals |= dict.fromkeys(piece.phases, diagonal)
             if points or carry:
-                costates = segment.run(costates, weights, inverse=True)
+                for run in reversed(runs):
+                    costates = run.run(costates, weights, inverse=True)
         readings = [self._chains.readings(self._chains.matrices(weights[None]), traces)[0]]
         readings += [phases.readings(diagonals[number])[0] for number, phases in enumerate(self._phases)]
         return np.concatenate(readings).astype(np.float64), costates if carry else None
@@ -112,11 +132,11 @@ def _pieces(layers: Sequence[Layer]) -> list[_Piece]:
 
 
 def _cut(layers: Sequence[Layer]) -> Iterator[_Piece]:
-    gates: list[Fixed | Rotation] = []
+    waiting: list[Layer] = []
     n_local = n_diagonal = 0
     index = 0
     while index < len(layers):
-        gates += layers[index].gates
+        waiting.append(layers[index])
         local, phases = None, []
         if layers[index].kind == "diagonal":
             phases.append(n_diagonal)
@@ -129,12 +149,42 @@ def _cut(layers: Sequence[Layer]) -> Iterator[_Piece]:
                 n_diagonal += 1
                 index += 1
         if local is not None or phases:
-            yield _Piece(tuple(gates), local, tuple(phases))
+            yield _Piece(tuple(waiting), local, tuple(phases))
             # A diagonal layer that has been read in front of it still has to run.
-            gates = list(layers[index].gates) if local is not None and phases else []
+            waiting = [layers[index]] if local is not None and phases else []
         index += 1
-    if gates:
-        yield _Piece(tuple(gates), None, ())
+    if waiting:
+        yield _Piece(tuple(waiting), None, ())
+
+
+def _runs(layers: Sequence[Layer], n_qubits: int, log_batch: int, threads: int) -> list[Segment | _Diagonal]:
+    """``layers`` in order: diagonal ones by themselves, all between them together on qsim."""
+    found: list[Segment | _Diagonal] = []
+    gates: list[Fixed | Rotation] = []
+    for layer in layers:
+        if not _is_diagonal(layer):
+            gates += layer.gates
+            continue
+        if gates:
+            found.append(Segment(gates, n_qubits, log_batch, threads))
+            gates = []
+        found.append(_Diagonal(layer, n_qubits))
+    return [*found, Segment(gates, n_qubits, log_batch, threads)] if gates else found
+
+
+def _is_diagonal(layer: Layer) -> bool:
+    def diagonal(gate: Fixed) -> bool:
+        matrix = gate_matrix(gate)
+        return np.count_nonzero(matrix) == np.count_nonzero(np.diag(matrix))
+
+    return layer.kind == "diagonal" or all(isinstance(gate, Fixed) and diagonal(gate) for gate in layer.gates)
+
+
+def _spread(diagonal: np.ndarray, qubits: Sequence[int], n_qubits: int) -> np.ndarray:
+    """The diagonal ``[2**k]`` of a gate on ``qubits`` as that of the register, ``[2**n]``."""
+    index = np.arange(2**n_qubits)
+    bits = np.stack([(index >> (n_qubits - 1 - qubit)) & 1 for qubit in qubits])
+    return diagonal[(bits << np.arange(len(qubits) - 1, -1, -1)[:, None]).sum(axis=0)]
 
 
 def _groups(qubits: set[int], n_qubits: int) -> list[tuple[int, int]]:
