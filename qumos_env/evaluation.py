@@ -181,7 +181,7 @@ class Evaluator:
 
     def _measure(self, design: Design, seed: int, rows: Rows) -> Evaluation:
         scenario, workload = self.scenario, self.workload
-        model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
+        model = workload.model(design)
         thieves = [
             Thief(design, coalition, workload.n_classes, scenario.model, scenario.threat, scenario.data.axis)
             for coalition in combinations(scenario.provider_names, scenario.threat.coalition)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,8 +13,10 @@ from .circuits import Block, initial_angles, input_symbol, joint_blocks, weight_
 from .design import Design
 from .errors import EvaluationFailure, QumosError
 from .heads import Head, make_head, softmax
+from .noisy_stack import NoisyStack
 from .scenario import DataSection, ModelSection
 from .simulation.adjoint import CircuitEngine, EncodedBatch, Observable, Tape
+from .simulation.channels import NoiseSpec
 from .simulation.dense import DenseBatch, DenseEngine, DenseTape
 from .simulation.program import compile_circuit
 from .simulation.sampling import sampled_z
@@ -242,12 +244,20 @@ class DistributedQNN:
         n_classes: number of classes.
         settings: head and training.
         axis: rotation axis of the angle encoding.
+        noise: provider -> noise of its hardware, in what the service answers; training and ``probabilities`` stay exact.
 
     Inputs are encoded angles, float ``[rows, n_qubits]`` in radians; labels are integers ``0..n_classes-1``. The exact,
     uncut circuit is simulated, which equals the cut one in expectation.
     """
 
-    def __init__(self, design: Design, n_classes: int, settings: ModelSection | None = None, axis: str | None = None) -> None:
+    def __init__(
+        self,
+        design: Design,
+        n_classes: int,
+        settings: ModelSection | None = None,
+        axis: str | None = None,
+        noise: Mapping[str, NoiseSpec] | None = None,
+    ) -> None:
         if n_classes < 2:
             raise QumosError(f"n_classes is {n_classes}, at least 2 are needed")
         self.design = design
@@ -256,7 +266,12 @@ class DistributedQNN:
         self.axis = axis or DataSection.model_fields["axis"].default
         self.head = make_head(self.settings.head, design.n_qubits, n_classes)
         self.stack = CircuitStack(joint_blocks(design, self.axis), design.n_qubits)
+        self.noise = dict(noise or {})
         self.parameters: Parameters | None = None
+
+    @cached_property
+    def _noisy(self) -> NoisyStack:
+        return NoisyStack(self.design, self.axis, self.noise)
 
     def initial(self, key: Sequence[int]) -> Parameters:
         """Initial parameters, a function of the design and ``key`` alone."""
@@ -292,13 +307,16 @@ class DistributedQNN:
         return softmax(self.head.logits(parameters.head, self.stack.readout(parameters.angles, inputs)))
 
     def answers(self, parameters: Parameters, inputs: np.ndarray, keys: Sequence[Sequence[int]]) -> np.ndarray:
-        """What the service answers, ``[M, rows, n_classes]``: as ``probabilities``, but from the design's shots where it has any.
+        """What the service answers, ``[M, rows, n_classes]``: as ``probabilities``, but with the noise of the providers' hardware and from
+        the design's shots, where there are any.
 
         ``keys`` seed the shots of each of the M models.
         """
+        stack = self._noisy if self.noise else self.stack
         if self.design.shots is None:
-            return self.probabilities(parameters, inputs)
-        readout = self.stack.sampled_readout(parameters.angles, inputs, self.design.shots, keys)
+            readout = stack.readout(parameters.angles, inputs)
+        else:
+            readout = stack.sampled_readout(parameters.angles, inputs, self.design.shots, keys)
         return softmax(self.head.logits(parameters.head, readout))
 
     def fit(self, inputs: np.ndarray, labels: np.ndarray, seed: int = 0) -> DistributedQNN:

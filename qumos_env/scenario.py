@@ -23,7 +23,8 @@ from .errors import QumosError, one_line, unknown
 from .files import write_text
 from .gates import REGISTRY
 from .library import list_scenarios, scenario_folder
-from .providers import Provider
+from .providers import Provider, noise_spec
+from .simulation.channels import NoiseSpec
 
 SCHEMA_VERSION = 1
 _TABLE_SUFFIXES = (".csv", ".parquet", ".npz")
@@ -158,6 +159,16 @@ class ThreatSection(_Section):
     membership: Literal["loss", "lira"] = "loss"
 
 
+class ServiceSection(_Section):
+    """How the service is scored, beside the shots that a design may choose.
+
+    Attributes:
+        noise: answer with the noise of the providers' hardware, as exact density matrices; training stays exact.
+    """
+
+    noise: bool = False
+
+
 class RewardSection(_Section):
     """The blend of the reward: weights of accuracy, of resistance to theft by a provider, privacy of membership, resistance to extraction
     by a customer and resilience to the outage of a provider, and the price of cost.
@@ -197,6 +208,7 @@ class Scenario(_Section):
     design: DesignSection = DesignSection()
     model: ModelSection = ModelSection()
     threat: ThreatSection = ThreatSection()
+    service: ServiceSection = ServiceSection()
     reward: RewardSection = RewardSection()
     providers: Annotated[tuple[Provider, ...], Field(min_length=1)]
     calibration: dict[str, float | int | str | bool] = {}
@@ -229,6 +241,8 @@ class Scenario(_Section):
             raise ValueError(f"draws: half_split needs an even count, got {self.draws.count}")
         if self.reward.membership and not self.draws.half_split:
             raise ValueError("reward.membership above 0 needs draws.half_split = true")
+        if self.service.noise and not self.provider_noise:
+            raise ValueError("service.noise is true, but no provider has noise")
         if self.threat.coalition > len(self.providers):
             raise ValueError(f"threat.coalition is {self.threat.coalition}, there are {len(self.providers)} providers")
         if self.threat.membership == "lira" and not (self.draws.half_split and self.draws.count >= LEAST_LIRA_DRAWS):
@@ -241,6 +255,17 @@ class Scenario(_Section):
     def provider_names(self) -> tuple[str, ...]:
         """Names of the providers, in the order in which actions number them."""
         return tuple(provider.name for provider in self.providers)
+
+    @cached_property
+    def provider_noise(self) -> dict[str, NoiseSpec]:
+        """Provider -> the noise of its hardware; those without are left out."""
+        found = {provider.name: noise_spec(provider.noise) for provider in self.providers}
+        return {name: noise for name, noise in found.items() if noise is not None}
+
+    @property
+    def service_noise(self) -> dict[str, NoiseSpec]:
+        """The noise with which the service is scored."""
+        return self.provider_noise if self.service.noise else {}
 
     @cached_property
     def hash(self) -> str:

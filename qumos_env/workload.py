@@ -12,6 +12,8 @@ from .attacks.controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
 from .attacks.theft import ThiefRows, fit_encoding
 from .data import Draw, Preprocessor, make_protocol
 from .data.preprocessing import settled
+from .design import Design
+from .model import DistributedQNN
 from .scenario import Scenario
 
 Rows = Literal["search", "test"]
@@ -89,6 +91,11 @@ class Workload:
         if (seed, rows) not in self._controls:
             self._controls[seed, rows] = self._best_control(self.draws(seed, rows))
         return self._controls[seed, rows]
+
+    def model(self, design: Design) -> DistributedQNN:
+        """``design`` as a model that answers as the scenario's providers would."""
+        scenario = self.scenario
+        return DistributedQNN(design, self.n_classes, scenario.model, scenario.data.axis, scenario.service_noise)
 
     def owner(self, train: np.ndarray) -> Preprocessor:
         """The owner's preprocessing, fitted on the rows numbered ``train``."""

@@ -298,14 +298,16 @@ def test_the_hash_changes_with_everything_else(path: str, value: object) -> None
 
 
 def test_the_hash_sees_fields_that_only_change_together() -> None:
-    """Weights sum to 1, membership needs the half split and LiRA many draws, so these cannot be changed alone."""
+    """Weights sum to 1, membership needs the half split, LiRA many draws and noise a noisy provider, so these cannot be changed alone."""
     even = parse_scenario(BASE | {"reward": {"accuracy": 0.5, "theft": 0.5, "membership": 0.0}})
     accurate = parse_scenario(BASE | {"reward": {"accuracy": 0.6, "theft": 0.4, "membership": 0.0}})
     whole = parse_scenario(changed("draws.half_split", False) | {"reward": {"accuracy": 0.5, "theft": 0.5, "membership": 0.0}})
     weights = {"accuracy": 0.5, "theft": 0.3, "membership": 0.0}
     terms = [parse_scenario(BASE | {"reward": weights | {name: 0.2}}) for name in ("extraction", "resilience")]
     many = [parse_scenario(changed("draws.count", 16) | {"threat": BASE["threat"] | {"membership": kind}}) for kind in ("loss", "lira")]
-    assert len({one.hash for one in (parse_scenario(BASE), even, accurate, whole, *terms, *many)}) == 8
+    hardware = changed("providers.0.noise", {"two_qubit": 0.01})
+    noisy = [parse_scenario(hardware | {"service": {"noise": noise}}) for noise in (False, True)]
+    assert len({one.hash for one in (parse_scenario(BASE), even, accurate, whole, *terms, *many, *noisy)}) == 10
 
 
 def test_contradictions_of_the_adversary_are_named() -> None:
@@ -317,7 +319,7 @@ def test_contradictions_of_the_adversary_are_named() -> None:
 
 def test_every_field_is_covered_by_the_tests_of_the_hash() -> None:
     """A new field must be put on one of the two lists."""
-    together = {"draws.half_split", "threat.membership"}
+    together = {"draws.half_split", "threat.membership", "service.noise"}
     together |= {f"reward.{name}" for name in ("accuracy", "theft", "membership", "extraction", "resilience")}
     ignored = {"title", "description", "compare", "calibration"}
     only_one_value = {"schema_version"}

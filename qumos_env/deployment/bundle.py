@@ -23,7 +23,7 @@ from ..design import Design
 from ..errors import QumosError
 from ..files import check_target, new_folder, write_text
 from ..heads import make_head, softmax
-from ..model import DistributedQNN, Parameters
+from ..model import Parameters
 from ..scenario import Scenario
 from ..workload import Workload
 from .qasm import to_openqasm3
@@ -57,7 +57,7 @@ def export_bundle(
     workload = workload or Workload(scenario)
     seed = scenario.seed if seed is None else seed
     draw = workload.draws(seed, "test")[0]
-    model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
+    model = workload.model(design)
     trained = model.train(draw.train, draw.train_labels, draw.key)
     accuracy = float(np.mean(model.probabilities(trained, draw.score).argmax(axis=1) == draw.score_labels))
     rows = workload.protocol.draws(seed)[0].train
