@@ -9,6 +9,7 @@ import sympy
 
 from qumos_env.ansatz import contiguous, ry_cz_ry
 from qumos_env.design import Design, Gate
+from qumos_env.errors import QumosError
 from qumos_env.model import DistributedQNN
 from qumos_env.scenario import ModelSection
 from qumos_env.simulation.adjoint import CircuitEngine, Observable
@@ -108,6 +109,18 @@ def test_many_trainings_equal_single_ones() -> None:
         np.testing.assert_allclose(
             model.probabilities(many, inputs)[k], model.probabilities(single, inputs[k]), atol=2e-2
         )
+
+
+def test_batches_that_do_not_fit() -> None:
+    circuit, line, _ = random_circuit(2, 5, np.random.default_rng(2))
+    dense = DenseEngine(compile_circuit(circuit, line, ["x0", "x1"]))
+    for inputs, message in (
+        (np.zeros((2, 0, 2)), "inputs: the batch is empty"),
+        (np.zeros((2, 3, 1)), r"inputs: shape \[batch, 2\]"),
+        (np.full((2, 3, 2), np.inf), "inputs: .*not finite"),
+    ):
+        with pytest.raises(QumosError, match=message):
+            dense.encode(inputs)
 
 
 def test_models_do_not_see_each_other() -> None:

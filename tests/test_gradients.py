@@ -170,6 +170,20 @@ def test_an_encoded_batch_and_one_in_chunks_serve_as_well() -> None:
     np.testing.assert_allclose(first, second, atol=0.1)
 
 
+def test_shots_of_a_batch_in_chunks_hold_one_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, inputs, _ = numbers(batch=11)
+    tested = engine("exact", 3, 1)
+    assert isinstance(tested, CircuitEngine)
+    chunked = CircuitEngine(tested.program, tested.observables, memory_limit=4000)
+    encoded = []
+    encode, forward = chunked._encode, chunked.forward
+    monkeypatch.setattr(chunked, "_encode", lambda rows, **settings: encoded.append("encode") or encode(rows, **settings))
+    monkeypatch.setattr(chunked, "forward", lambda *given: encoded.append("forward") or forward(*given))
+    sampled_expectations(chunked, weights, chunked.encode(inputs), 10, np.random.default_rng(0))
+    # The first is of the batch itself, which keeps its inputs only.
+    assert len(encoded) > 4 and encoded[1:] == ["encode", "forward"] * (len(encoded) // 2)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -205,6 +219,7 @@ def test_requests_that_cannot_be_met(kind: str) -> None:
         ("unknown gradient method 'adjont'; did you mean adjoint", {"method": "adjont"}),
         ("shots: adjoint gradients are exact", {"shots": 10, "generator": generator}),
         ("shots is 0", {"method": "parameter-shift", "shots": 0, "generator": generator}),
+        ("shots is 1.5", {"method": "parameter-shift", "shots": 1.5, "generator": generator}),
         ("generator: shots are random", {"method": "parameter-shift", "shots": 10}),
         ("generator: spsa", {"method": "spsa"}),
         ("step is -0.1", {"method": "finite-difference", "step": -0.1}),

@@ -12,6 +12,8 @@ from qumos_env import QuantumLayer
 from qumos_env.ansatz import contiguous, ry_cz_ry
 from qumos_env.errors import QumosError
 from qumos_env.hybrid import HybridQNN, basic_qnn, convolutional_hybrid_qnn, entangling_layers
+from qumos_env.simulation.adjoint import CircuitEngine
+from qumos_env.simulation.gradients import sampled_expectations
 
 
 def amplitude_layer(n_qubits: int = 3, seed: int = 0) -> QuantumLayer:
@@ -48,6 +50,27 @@ def test_gradients_reach_what_made_the_amplitudes(batch: int) -> None:
         rise = ((layer(inputs + shift) - layer(inputs - shift)) * slopes).sum() / 2e-2
     assert inputs.grad is not None
     assert float(inputs.grad[1, 5]) == pytest.approx(float(rise), abs=2e-3)
+
+
+def test_amplitudes_in_chunks_are_those_of_one_batch() -> None:
+    circuit = entangling_layers(3, 1)
+    whole, pieces = (QuantumLayer(circuit, [cirq.Z(cirq.LineQubit(1))], encoding="amplitude", memory_limit=size) for size in (2**30, 3000))
+    generator = np.random.default_rng(3)
+    amplitudes = generator.normal(size=(11, 8))
+    found = []
+    for layer in (whole, pieces):
+        inputs = torch.tensor(amplitudes, requires_grad=True)
+        values = layer(inputs)
+        (values * torch.linspace(-1, 1, 11)[:, None]).sum().backward()
+        assert inputs.grad is not None and layer.weights.grad is not None
+        found.append([values.detach(), inputs.grad, layer.weights.grad])
+    assert isinstance(pieces.engine, CircuitEngine)
+    batch = pieces.engine.encode_amplitudes(amplitudes / np.linalg.norm(amplitudes, axis=1, keepdims=True))
+    assert len(batch.chunks) > 1
+    sampled = sampled_expectations(pieces.engine, pieces.weights.detach().numpy(), batch, 40000, generator)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(sampled, found[0][0], atol=0.03)
 
 
 def test_amplitudes_that_do_not_fit() -> None:

@@ -742,9 +742,10 @@ class Opaque(cirq.Gate):
 
 
 REFUSED = {
-    "no such symbol": (cirq.rx(SYMBOL)(Q0), [Q0], ["x7"], None, "'x7' occurs nowhere"),
-    "no such weight": (cirq.rx(SYMBOL)(Q0), [Q0], [], ["w", "v"], "'v' occurs nowhere"),
+    "no such symbol": (cirq.rx(SYMBOL)(Q0), [Q0], ["x7"], None, "input_symbols: .*'x7' occurs nowhere"),
+    "no such weight": (cirq.rx(SYMBOL)(Q0), [Q0], [], ["w", "v"], "weight_symbols: .*'v' occurs nowhere"),
     "listed twice": (cirq.rx(SYMBOL)(Q0), [Q0], ["w"], ["w"], "listed twice"),
+    "qubit listed twice": (cirq.CZ(Q0, Q1), [Q0, Q1, Q0], [], None, "qubits: a qubit is listed twice"),
     "in no list": (cirq.rx(SYMBOL)(Q0), [Q0], [], [], "'w' is neither"),
     "missing qubit": (cirq.CZ(Q0, Q1), [Q0], [], None, r"qubits: q\(1\) .*missing"),
     "qutrit": (cirq.IdentityGate(qid_shape=(3,))(cirq.LineQid(0, 3)), [cirq.LineQid(0, 3)], [], None, "dimension 3"),
@@ -776,7 +777,23 @@ def test_circuits_that_cannot_be_compiled(name: str) -> None:
         compile_circuit(cirq.Circuit(operation), qubits, inputs, weights)
 
 
+def test_fixed_gates_on_many_qubits_are_decomposed() -> None:
+    line = cirq.LineQubit.range(7)
+    circuit = cirq.Circuit(cirq.ry(SYMBOL)(line[3]), cirq.X(line[6]), cirq.qft(*line), cirq.X.controlled(6)(*line), cirq.rx(0.3)(line[1]))
+    engine = CircuitEngine.from_program(compile_circuit(circuit, line), line, [cirq.X(line[2]) * cirq.Y(line[4]), cirq.Z(line[1]) * 1])
+    values, _ = engine.forward(np.array([0.7]), engine.encode(np.zeros((1, 0))))
+    expected = cirq.Simulator(dtype=np.complex128).simulate_expectation_values(
+        circuit, [cirq.X(line[2]) * cirq.Y(line[4]), cirq.Z(line[1])], {"w": 0.7}, qubit_order=line
+    )
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(values[0], np.real(expected), atol=VALUE_TOLERANCE)
+
+
 def test_observables_that_do_not_fit() -> None:
+    with pytest.raises(QumosError, match=r"observables: .*not finite"):
+        Observable.from_cirq(math.nan * cirq.Z(Q0), [Q0])
+    with pytest.raises(QumosError, match="observables: at least one"):
+        CircuitEngine(compile_circuit(cirq.Circuit(cirq.rx(SYMBOL)(Q0)), [Q0]), [])
     with pytest.raises(QumosError, match=r"observables: .*not Hermitian"):
         Observable.from_cirq(1j * cirq.Z(Q0), [Q0])
     with pytest.raises(QumosError, match=r"observables: .*q\(1\)"):

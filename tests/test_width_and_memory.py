@@ -84,6 +84,19 @@ def test_a_register_too_wide_for_memory_says_what_it_needs() -> None:
         QuantumLayer(cirq.Circuit(cirq.ry(sympy.Symbol("w")).on(line[0])), [cirq.Z(line[0])], threads=0)
 
 
+def test_a_unitary_too_wide_for_memory_says_what_it_needs() -> None:
+    """The route of the caller's choice holds 2**n columns, whatever the batch."""
+    program, observables, _, _ = layered(14)
+    CircuitEngine(program, observables, "states")
+    with pytest.raises(QumosError, match=r"register of 14 needs .* on the route 'unitary', memory_limit is 1,024 MiB"):
+        CircuitEngine(program, observables, "unitary")
+
+
+def test_a_limit_in_floating_point_counts_like_another() -> None:
+    program, observables, _, _ = layered(3)
+    assert CircuitEngine(program, observables, memory_limit=1e4).encode(np.ones((99, 3))).chunks  # type: ignore[arg-type]
+
+
 PEAK = """
 import sys
 import numpy as np

@@ -11,7 +11,7 @@ chunk forward again, which costs a third more time and bounds the memory whateve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from ..errors import QumosError, unknown
 from .batched import reading_points
 from .program import InputRotation, Program
 from .runners import BasisRunner, DenseRunner, Runner, StatesRunner
-from .states import NATIVE_MATRIX, checked_inputs, product_states, rotate_samples
+from .states import checked_amplitudes, checked_inputs, checked_weights, gate_matrix, product_states, rotate_samples
 
 Route = Literal["auto", "unitary", "states"]
 MEMORY_LIMIT = 2**30  # bytes
@@ -36,6 +36,7 @@ DENSE_MAX_QUBITS = 6
 # qsim's copies, and temporaries. Measured, with re-uploads, input gradients and rotated observables; a test holds a run against it.
 _LIVE_ARRAYS = 14
 _AMPLITUDE_BYTES = 8
+
 
 @dataclass(frozen=True)
 class Observable:
@@ -51,12 +52,14 @@ class Observable:
 
     @classmethod
     def from_cirq(cls, operator: cirq.PauliString | cirq.PauliSum, qubits: Sequence[cirq.Qid]) -> Observable:
-        """The observable ``operator``; raises QumosError on a qubit outside ``qubits`` or a complex coefficient."""
+        """The observable ``operator``; raises QumosError on a qubit outside ``qubits``, a complex coefficient or one not finite."""
         size = 2 ** len(qubits)
         place = {qubit: index for index, qubit in enumerate(qubits)}
         diagonal = np.zeros(size)
         terms = []
         for string in cirq.PauliSum.wrap(operator):
+            if not np.isfinite(string.coefficient):
+                raise QumosError(f"observables: {operator} has a coefficient that is not finite")
             if abs(complex(string.coefficient).imag) > 1e-9:
                 raise QumosError(f"observables: {operator} is not Hermitian")
             for qubit in string.qubits:
@@ -137,7 +140,7 @@ class CircuitEngine:
         memory_limit: bytes that the states of a pass may take.
 
     Raises:
-        QumosError: not even one sample fits into ``memory_limit``.
+        QumosError: no observable, an unknown route, no threads, or not even one sample fits into ``memory_limit``.
     """
 
     def __init__(
@@ -152,20 +155,30 @@ class CircuitEngine:
             raise unknown("route", route, ("auto", "unitary", "states"))
         if threads < 1:
             raise QumosError(f"threads is {threads}, at least 1 is needed")
-        kept = sum(1 + reading_points(gates, program.n_qubits) for gates in program.segments)
-        per_sample = (_LIVE_ARRAYS + kept) * _AMPLITUDE_BYTES * 2**program.n_qubits
-        if per_sample > memory_limit:
-            raise QumosError(
-                f"qubits: a register of {program.n_qubits} needs {per_sample / 2**20:,.0f} MiB a sample, "
-                f"memory_limit is {memory_limit / 2**20:,.0f} MiB"
-            )
-        self._chunk = 2 ** ((memory_limit // per_sample).bit_length() - 1)
+        if not observables:
+            raise QumosError("observables: at least one is needed")
+        self._chunk = _samples_that_fit(program, route, memory_limit)
         self.program = program
         self.observables = tuple(observables)
         self.route = route
         self.threads = threads
         self._diagonals = np.stack([item.diagonal for item in self.observables])
         self._laid_out: dict[tuple[str, int], tuple[Runner, ...]] = {}
+
+    @classmethod
+    def from_program(
+        cls,
+        program: Program,
+        qubits: Sequence[cirq.Qid],
+        observables: Sequence[cirq.PauliString | cirq.PauliSum],
+        route: Route = "auto",
+        threads: int = 1,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> CircuitEngine:
+        """The engine of a ``program`` on ``qubits``; other arguments as for the class."""
+        # Observables are vectors of 2**n; a register that is too wide should say so before it takes them.
+        _samples_that_fit(program, route, memory_limit)
+        return cls(program, [Observable.from_cirq(item, qubits) for item in observables], route, threads, memory_limit)
 
     def __getstate__(self) -> dict[str, object]:
         # qsim's objects cannot be pickled; they are laid out again when needed.
@@ -177,7 +190,7 @@ class CircuitEngine:
         Raises:
             QumosError: wrong shape, an empty batch, NaN or infinity.
         """
-        return self._encode(checked_inputs(inputs, self.program.n_inputs))
+        return self._encode(checked_inputs(inputs, self.program.n_inputs), amplitudes=False)
 
     def encode_amplitudes(self, amplitudes: np.ndarray) -> EncodedBatch:
         """Takes ``amplitudes`` (real, ``[B, 2**n]``) as the input states of a program without inputs.
@@ -186,34 +199,25 @@ class CircuitEngine:
         taken as free; whoever normalises them differentiates that too.
 
         Raises:
-            QumosError: wrong shape, an empty batch, rows that are not of unit length, a program with inputs, or more samples than
-                fit into the memory limit.
+            QumosError: wrong shape, an empty batch, rows that are not of unit length, a program with inputs.
         """
-        amplitudes = np.asarray(amplitudes, np.float64)
         if self.program.n_inputs:
             raise QumosError("inputs: a circuit with input symbols cannot take amplitudes")
-        if amplitudes.ndim != 2 or amplitudes.shape[1] != 2**self.program.n_qubits or len(amplitudes) == 0:
-            raise QumosError(f"inputs: amplitudes of shape [batch, {2**self.program.n_qubits}] needed, got {list(amplitudes.shape)}")
-        if not np.allclose(np.sum(amplitudes**2, axis=1), 1.0, atol=1e-4):
-            raise QumosError("inputs: every row of amplitudes must have length 1 and be finite")
-        size = len(amplitudes)
-        if size > self._chunk:
-            raise QumosError(f"inputs: {size} rows of amplitudes do not fit into memory_limit, at most {self._chunk} do")
-        columns = size if self._uses_unitary(size) else 2 ** _log2_up(size)
-        states = np.zeros((amplitudes.shape[1], columns), np.complex64)
-        states[:, :size] = amplitudes.T
-        return EncodedBatch(size, amplitudes, states, amplitudes=True)
+        return self._encode(checked_amplitudes(amplitudes, self.program.n_qubits), amplitudes=True)
 
-    def _encode(self, inputs: np.ndarray) -> EncodedBatch:
+    def _encode(self, inputs: np.ndarray, *, amplitudes: bool) -> EncodedBatch:
         size = len(inputs)
         if size > self._chunk:
             cuts = range(self._chunk, size, self._chunk)
-            return EncodedBatch(size, inputs, np.zeros((0, 0), np.complex64), tuple(np.split(inputs, cuts)))
+            return EncodedBatch(size, inputs, np.zeros((0, 0), np.complex64), tuple(np.split(inputs, cuts)), amplitudes)
         columns = size if self._uses_unitary(size) else 2 ** _log2_up(size)
-        states = product_states(self.program, inputs)
-        padded = np.zeros((len(states), columns), np.complex64)
-        padded[:, :size] = states
-        return EncodedBatch(size, inputs, padded)
+        padded = np.zeros((2**self.program.n_qubits, columns), np.complex64)
+        padded[:, :size] = inputs.T if amplitudes else product_states(self.program, inputs)
+        return EncodedBatch(size, inputs, padded, amplitudes=amplitudes)
+
+    def parts(self, batch: EncodedBatch) -> Iterator[EncodedBatch]:
+        """The chunks of ``batch``, encoded one by one; ``batch`` itself if it is not run in chunks."""
+        return (self._encode(chunk, amplitudes=batch.amplitudes) for chunk in batch.chunks) if batch.chunks else iter([batch])
 
     def forward(self, weights: np.ndarray, batch: EncodedBatch) -> tuple[np.ndarray, Tape]:
         """Expectation values float32 ``[B, observables]`` for ``weights`` ``[weights]`` in radians, and the tape.
@@ -221,13 +225,9 @@ class CircuitEngine:
         Raises:
             QumosError: ``weights`` of the wrong length, or not finite.
         """
-        weights = np.asarray(weights, np.float64)
-        if weights.shape != (self.program.n_weights,):
-            raise QumosError(f"weights: shape [{self.program.n_weights}] needed, got {list(weights.shape)}")
-        if not np.isfinite(weights).all():
-            raise QumosError(f"weights: value {np.argwhere(~np.isfinite(weights))[0, 0]} is not finite")
+        weights = checked_weights(weights, self.program.n_weights)
         if batch.chunks:
-            values = [self.forward(weights, self._encode(chunk))[0] for chunk in batch.chunks]
+            values = [self.forward(weights, part)[0] for part in self.parts(batch)]
             return np.concatenate(values), Tape(batch, weights)
         states = batch.states
         before, kept = [], []
@@ -283,12 +283,12 @@ class CircuitEngine:
 
     def _backward_in_chunks(self, tape: Tape, cotangents: np.ndarray, inputs: bool) -> tuple[np.ndarray, np.ndarray | None]:
         weight_gradient, input_gradients, start = np.zeros(self.program.n_weights), [], 0
-        for chunk in tape.batch.chunks:
-            _, again = self.forward(tape.weights, self._encode(chunk))
-            slopes, input_slopes = self.backward(again, cotangents[start : start + len(chunk)], inputs=inputs)
+        for part in self.parts(tape.batch):
+            _, again = self.forward(tape.weights, part)
+            slopes, input_slopes = self.backward(again, cotangents[start : start + part.size], inputs=inputs)
             weight_gradient += slopes
             input_gradients.append(input_slopes)
-            start += len(chunk)
+            start += part.size
         return weight_gradient, np.concatenate(input_gradients) if inputs else None  # type: ignore[arg-type]
 
     def _uses_unitary(self, size: int) -> bool:
@@ -356,10 +356,26 @@ class CircuitEngine:
                     states = self._reupload(states, item, batch, inverse=True)
                     carried = self._reupload(carried, item, batch, inverse=True)
                 else:
-                    inverse = (item.matrix if item.matrix is not None else NATIVE_MATRIX[item.name]).conj().T
+                    inverse = gate_matrix(item).conj().T
                     shape = (-1, 2, low, states.shape[1])
                     states = np.einsum("ij,ajbc->aibc", inverse, states.reshape(shape)).reshape(states.shape)
                     carried = np.einsum("ij,ajbc->aibc", inverse, carried.reshape(shape)).reshape(states.shape)
+
+
+def _samples_that_fit(program: Program, route: Route, memory_limit: int) -> int:
+    """How many samples fit into ``memory_limit`` at once, a power of two."""
+    n_qubits = program.n_qubits
+    kept = sum(1 + reading_points(gates, n_qubits) for gates in program.segments)
+    per_sample = (_LIVE_ARRAYS + kept) * _AMPLITUDE_BYTES * 2**n_qubits
+    # The unitary itself is a batch of 2**n samples; where the route is chosen by size it takes a few MiB at most.
+    basis = per_sample * 2**n_qubits if route == "unitary" and n_qubits > UNITARY_MAX_QUBITS else 0
+    if basis + per_sample > memory_limit:
+        route_taken = " on the route 'unitary'" if basis else ""
+        raise QumosError(
+            f"qubits: a register of {n_qubits} needs {(basis + per_sample) / 2**20:,.0f} MiB a sample{route_taken}, "
+            f"memory_limit is {memory_limit / 2**20:,.0f} MiB"
+        )
+    return 2 ** (int((memory_limit - basis) // per_sample).bit_length() - 1)
 
 
 def _log2_up(size: int) -> int:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layers import Chains, Layer, Phases, gate_matrix, pack, partial_traces
+from .layers import Chains, Layer, Phases, pack, partial_traces
 from .program import Fixed, Rotation
 from .qsim_backend import Segment
+from .states import gate_matrix
 
 # Qubits traced together: 2**k more arithmetic than one by one, but k times fewer passes over the states. Measured best of 2, 3, 4.
 _GROUP = 3

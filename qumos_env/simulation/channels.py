@@ -23,6 +23,7 @@ from .program import (
     Program,
     Rotation,
     assemble,
+    check_register,
     compile_circuit,
     gate_name,
     natural_symbols,
@@ -209,9 +210,9 @@ def compile_noisy(
         QumosError: all that ``compile_circuit`` refuses; a matrix that is not unitary, a measurement, a channel that does not
             preserve the trace or acts on more than two qubits; readout errors for another number of qubits.
     """
-    _check_register(circuit, qubits)
+    check_register(circuit, qubits)
     noisy = _with_noise(circuit, qubits, noise)
-    _check_register(noisy, qubits)
+    check_register(noisy, qubits)
     if weight_symbols is None:
         weight_symbols = [name for name in natural_symbols(noisy) if name not in set(input_symbols)]
     for op in noisy.all_operations():
@@ -228,14 +229,6 @@ def compile_noisy(
         else:
             instructions.extend(operation_instructions(op, place, inputs, weights))
     return NoisyProgram(len(place), len(inputs), len(weights), tuple(instructions), _confusion(noise, readout, len(place)))
-
-
-def _check_register(circuit: cirq.AbstractCircuit, qubits: Sequence[cirq.Qid]) -> None:
-    for qubit in sorted(circuit.all_qubits()):
-        if qubit not in qubits:
-            raise QumosError(f"qubits: {qubit} of the circuit is missing")
-        if qubit.dimension != 2:
-            raise QumosError(f"qubits: {qubit} has dimension {qubit.dimension}, only qubits are supported")
 
 
 def _with_noise(circuit: cirq.AbstractCircuit, qubits: Sequence[cirq.Qid], noise: Noise | None) -> cirq.AbstractCircuit:

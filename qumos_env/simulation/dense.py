@@ -2,8 +2,8 @@
 
 For a circuit of a few qubits qsim's work is dwarfed by the cost of refilling it with angles, once per model and step; here one
 NumPy operation serves all gates of all layers of all models. The K redraws of a reward train the same design K times, so M is
-usually above 1; but up to some four qubits this is the fastest route for one model too. The price grows as 8**n. It agrees with
-the qsim routes to single precision.
+usually above 1; but for few qubits this is the fastest route for one model too (see ``adjoint``). The price grows as 8**n. It
+agrees with the qsim routes to single precision.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layers import Chains, Phases, gate_matrix, pack, partial_traces, z_signs
+from .layers import Chains, Phases, pack, partial_traces, z_signs
 from .program import Fixed, InputRotation, Program, Rotation
-from .states import PAULI, checked_inputs, product_states
+from .states import PAULI, checked_inputs, gate_matrix, product_states
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,8 @@ class DenseEngine:
 
     def encode(self, inputs: np.ndarray) -> DenseBatch:
         """``inputs`` in radians, float ``[M, B, inputs]``; raises QumosError for an empty batch, NaN or infinity."""
-        models, size = inputs.shape[:2]
-        states = product_states(self.program, checked_inputs(inputs.reshape(models * size, -1), self.program.n_inputs))
+        models, size, width = inputs.shape
+        states = product_states(self.program, checked_inputs(inputs.reshape(models * size, width), self.program.n_inputs))
         return DenseBatch(inputs, np.ascontiguousarray(states.reshape(-1, models, size).swapaxes(0, 1), np.complex64))
 
     def forward(self, weights: np.ndarray, batch: DenseBatch) -> tuple[np.ndarray, DenseTape]:

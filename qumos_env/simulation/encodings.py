@@ -12,7 +12,7 @@ import numpy as np
 
 from .channels import Channel, LocalStep, superoperator
 from .program import Fixed, InputRotation
-from .states import NATIVE_MATRIX, PAULI, checked_amplitudes, checked_inputs, product_state, rotation_matrices
+from .states import PAULI, checked_amplitudes, checked_inputs, gate_matrix, product_state, rotation_matrices
 
 
 class Encoding(Protocol):
@@ -131,7 +131,7 @@ def _matrix(step: Fixed | Channel) -> np.ndarray:
     """``[4, 4]`` on (row, column) of one qubit."""
     if isinstance(step, Channel):
         return step.matrix
-    return superoperator([step.matrix if step.matrix is not None else NATIVE_MATRIX[step.name]])
+    return superoperator([gate_matrix(step)])
 
 
 def _projectors(vectors: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, overload
 
@@ -27,7 +27,8 @@ from .adjoint import CircuitEngine, EncodedBatch
 from .channels import NoisyProgram
 from .noise import NoisyEngine
 from .program import Program, Rotation
-from .sampling import Measurement, measurements, pure_probabilities, sampled_counts
+from .sampling import Measurement, check_shots, measurements, pure_probabilities, sampled_counts
+from .states import checked_weights
 
 Engine = CircuitEngine | NoisyEngine
 # Exact values are of single precision: below, their rounding shows; above, the curvature. Shots are noisier: their spread goes with 1/step.
@@ -159,7 +160,7 @@ def expectation_gradient(
         step: of finite differences and spsa, in radians; default 0.02 for exact values, 0.3 for shots.
 
     Raises:
-        QumosError: an unknown method, shots without a generator or below 1, shots for the adjoint method, a step that is not positive,
+        QumosError: an unknown method, shots without a generator, below 1 or not whole, shots for the adjoint method, a step not positive,
             cotangents of another shape or not finite, and whatever the engine refuses.
     """
     if method not in GRADIENT_METHODS:
@@ -176,7 +177,7 @@ def expectation_gradient(
         step = EXACT_STEP if shots is None else SAMPLED_STEP
     if not (math.isfinite(step) and step > 0):
         raise QumosError(f"step is {step}, a positive number is needed")
-    weights = _checked_weights(weights, evaluation.n_weights)
+    weights = checked_weights(weights, evaluation.n_weights)
     return GRADIENT_METHODS[method](Request(evaluation, weights, cotangents, sampler, generator, step))
 
 
@@ -191,34 +192,24 @@ def sampled_expectations(
         generator: source of the outcomes.
 
     Raises:
-        QumosError: ``shots`` below 1, and whatever the engine refuses.
+        QumosError: ``shots`` below 1 or not whole, and whatever the engine refuses.
     """
     evaluation = _evaluation(engine, batch)
-    return evaluation.values(_checked_weights(weights, evaluation.n_weights), _sampler(shots, generator))
+    return evaluation.values(checked_weights(weights, evaluation.n_weights), _sampler(shots, generator))
 
 
 def _sampler(shots: int | None, generator: np.random.Generator | None) -> Sampler | None:
     if shots is None:
         return None
-    if shots < 1:
-        raise QumosError(f"shots is {shots}, at least 1 is needed")
+    check_shots(shots)
     if generator is None:
         raise QumosError("generator: shots are random and need one")
     return Sampler(shots, generator)
 
 
-def _checked_weights(weights: np.ndarray, count: int) -> np.ndarray:
-    weights = np.asarray(weights, np.float64)
-    if weights.shape != (count,):
-        raise QumosError(f"weights: shape [{count}] needed, got {list(weights.shape)}")
-    if not np.isfinite(weights).all():
-        raise QumosError(f"weights: value {np.argwhere(~np.isfinite(weights))[0, 0]} is not finite")
-    return weights
-
-
-def _measured(ways: Sequence[Measurement], probabilities: Sequence[np.ndarray], sampler: Sampler) -> np.ndarray:
-    """``[B, observables]`` from the outcome probabilities ``[B, 2**n]`` of every measurement."""
-    counts = [sampled_counts(exact, sampler.shots, sampler.generator) for exact in probabilities]
+def _measured(ways: Sequence[Measurement], probabilities: Iterable[np.ndarray], sampler: Sampler) -> np.ndarray:
+    """``[B, observables]`` from the outcome probabilities ``[B, 2**n]`` of every measurement, taken one by one."""
+    counts = (sampled_counts(exact, sampler.shots, sampler.generator) for exact in probabilities)
     return np.sum([count @ way.values.T for count, way in zip(counts, ways, strict=True)], axis=0) / sampler.shots
 
 
@@ -242,14 +233,13 @@ class _OnCircuit:
         if sampler is None:
             return self.engine.forward(weights, self.batch)[0].astype(np.float64)
         ways = measurements(self.engine.observables, self.engine.program.n_qubits)
-        parts = [_measured(ways, [pure_probabilities(states, way.basis) for way in ways], sampler) for states in self._final(weights)]
+        parts = [_measured(ways, (pure_probabilities(states, way.basis) for way in ways), sampler) for states in self._final(weights)]
         return np.concatenate(parts)
 
     def _final(self, weights: np.ndarray) -> Iterator[np.ndarray]:
         """Output states ``[2**n, samples]``, chunk by chunk."""
-        for batch in [self.engine.encode(inputs) for inputs in self.batch.chunks] or [self.batch]:
-            _, tape = self.engine.forward(weights, batch)
-            yield tape.states
+        for batch in self.engine.parts(self.batch):
+            yield self.engine.forward(weights, batch)[1].states
 
     def adjoint(self, weights: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
         _, tape = self.engine.forward(weights, self.batch)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import QumosError, unknown
-from .adjoint import MEMORY_LIMIT, CircuitEngine, Observable, Route
+from .adjoint import MEMORY_LIMIT, CircuitEngine, Route
 from .channels import Noise, ReadoutError, compile_noisy, has_channels
 from .noise import NoisyEngine, NoisyRoute
 from .program import InputRotation, compile_circuit, natural_symbols
@@ -24,7 +24,6 @@ from .states import checked_bits
 
 LayerEncoding = Literal["angle", "amplitude", "basis"]
 _Engine = CircuitEngine | NoisyEngine
-_NO_OBSERVABLE = Observable(np.zeros(0, np.float32), ())
 
 
 class QuantumLayer(torch.nn.Module):
@@ -119,9 +118,7 @@ class QuantumLayer(torch.nn.Module):
         if self.encoding == "basis":
             flips = _flips(len(register))
             program = replace(program, n_inputs=len(flips), encoding=tuple((flip,) for flip in flips))
-        # Observables are vectors of 2**n; a register that is too wide should say so before it takes them.
-        CircuitEngine(program, [_NO_OBSERVABLE], route, threads, memory_limit)
-        return CircuitEngine(program, [Observable.from_cirq(item, register) for item in observables], route, threads, memory_limit)
+        return CircuitEngine.from_program(program, register, observables, route, threads, memory_limit)
 
     def _noisy_engine(
         self,

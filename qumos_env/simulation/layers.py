@@ -14,10 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from .program import Fixed, Rotation
-from .states import NATIVE_MATRIX, PAULI
-
-_TO_Z = {"X": NATIVE_MATRIX["h"], "Y": np.array([[1, -1j], [1, 1j]]) / np.sqrt(2), "Z": np.eye(2, dtype=complex)}
+from .program import TO_Z, Fixed, Rotation
+from .states import PAULI, gate_matrix
 
 
 @dataclass
@@ -60,14 +58,9 @@ def pack(gates: Sequence[Fixed | Rotation], n_qubits: int) -> list[Layer]:
 def _about_z(gate: Fixed | Rotation) -> list[Fixed | Rotation]:
     if isinstance(gate, Fixed) or len(gate.qubits) == 1 or set(gate.axes) == {"Z"}:
         return [gate]
-    turns = [Fixed("matrix", (q,), _TO_Z[axis]) for q, axis in zip(gate.qubits, gate.axes, strict=True) if axis != "Z"]
+    turns = [Fixed("matrix", (q,), TO_Z[axis]) for q, axis in zip(gate.qubits, gate.axes, strict=True) if axis != "Z"]
     back = [Fixed("matrix", turn.qubits, gate_matrix(turn).conj().T) for turn in turns]
     return [*turns, Rotation("Z" * len(gate.qubits), gate.qubits, gate.weight, gate.scale, gate.offset), *back]
-
-
-def gate_matrix(gate: Fixed) -> np.ndarray:
-    """Its unitary, complex128 ``[2**k, 2**k]``."""
-    return gate.matrix if gate.matrix is not None else NATIVE_MATRIX[gate.name]
 
 
 def z_signs(qubits: Sequence[int], n_qubits: int) -> np.ndarray:

@@ -32,7 +32,7 @@ from .encodings import AmplitudeEncoding, Encoding, ProductEncoding
 from .program import Fixed, Rotation
 from .qsim_backend import Segment
 from .sampling import Measurement, eigenbasis, measurements, mixed_probabilities, per_qubit
-from .states import rotate_samples
+from .states import checked_weights, rotate_samples
 
 NoisyRoute = Literal["auto", "samples", "observables"]
 _AMPLITUDE_BYTES = 8
@@ -177,7 +177,7 @@ class NoisyEngine:
         Raises:
             QumosError: wrong shapes, an empty batch, NaN or infinity.
         """
-        weights, inputs = self._checked_weights(weights), self.checked_inputs(inputs)
+        weights, inputs = checked_weights(weights, self.program.n_weights), self.checked_inputs(inputs)
         if self._by_observables(len(inputs)):
             return self._values_by_observables(weights, inputs)
         effects = self._effects[self._support].conj().T
@@ -200,7 +200,7 @@ class NoisyEngine:
         for basis in bases:
             if len(basis) != self.n_qubits or set(basis) - set("XYZ"):
                 raise QumosError(f"basis: one of X, Y, Z for each of {self.n_qubits} qubits needed, got {basis!r}")
-        weights, inputs = self._checked_weights(weights), self.checked_inputs(inputs)
+        weights, inputs = checked_weights(weights, self.program.n_weights), self.checked_inputs(inputs)
         parts = [[mixed_probabilities(states, basis) for basis in bases] for states in self._final(weights, inputs)]
         confusion = [matrix.T for matrix in self.program.confusion]
         return [per_qubit(confusion, np.concatenate(chunks).T.astype(np.float64)).T for chunks in zip(*parts, strict=True)]
@@ -226,7 +226,7 @@ class NoisyEngine:
         Raises:
             QumosError: as for ``forward``, and cotangents of another shape or not finite.
         """
-        weights, batch = self._checked_weights(weights), self.checked_inputs(batch)
+        weights, batch = checked_weights(weights, self.program.n_weights), self.checked_inputs(batch)
         cotangents = np.asarray(cotangents, np.float32)
         if cotangents.shape != (len(batch), len(self.observables)):
             raise QumosError(f"cotangents: shape {[len(batch), len(self.observables)]} needed, got {list(cotangents.shape)}")
@@ -277,14 +277,6 @@ class NoisyEngine:
     def _chunk(self, arrays: int) -> int:
         """How many samples fit into the memory limit, a power of two."""
         return _samples_that_fit(self.n_qubits, arrays, len(self.observables), self.memory_limit)
-
-    def _checked_weights(self, weights: np.ndarray) -> np.ndarray:
-        weights = np.asarray(weights, np.float64)
-        if weights.shape != (self.program.n_weights,):
-            raise QumosError(f"weights: shape [{self.program.n_weights}] needed, got {list(weights.shape)}")
-        if not np.isfinite(weights).all():
-            raise QumosError(f"weights: value {np.argwhere(~np.isfinite(weights))[0, 0]} is not finite")
-        return weights
 
     def _slices(self, size: int, arrays: int) -> Iterator[slice]:
         """A batch of ``size`` in chunks that fit into the memory limit with so many arrays."""
@@ -412,7 +404,7 @@ def _samples_that_fit(n_qubits: int, arrays: int, n_observables: int, memory_lim
             f"qubits: a noisy register of {n_qubits} needs {(observables + arrays * matrix) / 2**20:,.0f} MiB for one sample, "
             f"memory_limit is {memory_limit / 2**20:,.0f} MiB"
         )
-    return 2 ** (((memory_limit - observables) // (arrays * matrix)).bit_length() - 1)
+    return 2 ** (int((memory_limit - observables) // (arrays * matrix)).bit_length() - 1)
 
 
 def _columns(count: int) -> int:

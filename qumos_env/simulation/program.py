@@ -114,37 +114,46 @@ def compile_circuit(
 
     Args:
         circuit: unitary gates; each parametrised gate holds one symbol, linearly, and is a rotation about a Pauli product or a power
-            of one, controlled by other qubits or not (others are decomposed by Cirq where it knows how).
+            of one, controlled by other qubits or not (others, and fixed gates on many qubits, are decomposed by Cirq where it knows how).
         qubits: the register, most significant first; may hold qubits that the circuit does not touch.
         input_symbols: symbols that take a value per sample, in the order of the input columns.
         weight_symbols: symbols shared by all samples, in the order of the weight vector; default all others in natural order.
 
     Raises:
-        QumosError: a symbol that occurs nowhere or in no list, a qubit missing from ``qubits``, a gate that is not supported.
+        QumosError: a symbol that occurs nowhere or in no list, a qubit missing from ``qubits`` or listed twice there, a gate that is
+            not supported.
     """
     names = set(cirq.parameter_names(circuit))
     if weight_symbols is None:
         weight_symbols = [name for name in natural_symbols(circuit) if name not in set(input_symbols)]
     listed = [*input_symbols, *weight_symbols]
-    for name in listed:
-        if name not in names:
-            raise QumosError(f"symbol {name!r} occurs nowhere in the circuit")
+    for argument, symbols in (("input_symbols", input_symbols), ("weight_symbols", weight_symbols)):
+        for name in symbols:
+            if name not in names:
+                raise QumosError(f"{argument}: symbol {name!r} occurs nowhere in the circuit")
     if len(set(listed)) != len(listed):
         raise QumosError("input_symbols and weight_symbols: a symbol is listed twice")
     if names - set(listed):
-        raise QumosError(f"symbol {min(names - set(listed))!r} is neither an input nor a weight")
+        raise QumosError(f"weight_symbols: symbol {min(names - set(listed))!r} is neither an input nor a weight")
+    check_register(circuit, qubits)
     place = {qubit: index for index, qubit in enumerate(qubits)}
-    for qubit in sorted(circuit.all_qubits()):
-        if qubit not in place:
-            raise QumosError(f"qubits: {qubit} of the circuit is missing")
-        if qubit.dimension != 2:
-            raise QumosError(f"qubits: {qubit} has dimension {qubit.dimension}, only qubits are supported")
     inputs = {name: index for index, name in enumerate(input_symbols)}
     weights = {name: index for index, name in enumerate(weight_symbols)}
     instructions: list[Instruction] = []
     for op in circuit.all_operations():
         instructions.extend(operation_instructions(op, place, inputs, weights))
     return assemble(len(place), len(inputs), len(weights), instructions)
+
+
+def check_register(circuit: cirq.AbstractCircuit, qubits: Sequence[cirq.Qid]) -> None:
+    """Raises QumosError where ``qubits`` are not distinct qubits that hold those of ``circuit``."""
+    if len(set(qubits)) != len(qubits):
+        raise QumosError("qubits: a qubit is listed twice")
+    for qubit in sorted(circuit.all_qubits().union(qubits)):
+        if qubit not in qubits:
+            raise QumosError(f"qubits: {qubit} of the circuit is missing")
+        if qubit.dimension != 2:
+            raise QumosError(f"qubits: {qubit} has dimension {qubit.dimension}, only qubits are supported")
 
 
 def assemble(n_qubits: int, n_inputs: int, n_weights: int, instructions: Iterable[Instruction]) -> Program:
@@ -200,9 +209,10 @@ def operation_instructions(
         QumosError: the gate is not supported, or its angle is not linear in one symbol.
     """
     qubits = tuple(place[qubit] for qubit in op.qubits)
-    if not cirq.is_parameterized(op):
+    is_fixed = not cirq.is_parameterized(op)
+    if is_fixed and len(qubits) <= _MAX_MATRIX_QUBITS:
         return [_fixed(op, qubits)] if qubits else []
-    found = _generator(op.gate)
+    found = None if is_fixed else _generator(op.gate)
     if found is None:
         whole = whole or op
         return [item for piece in _decompose(op, whole) for item in operation_instructions(piece, place, inputs, weights, whole)]
@@ -213,7 +223,8 @@ def operation_instructions(
     return _rotations(terms, qubits, partial(_input_rotation, inputs[name], scale, offset), _ONE_QUBIT_AXES)
 
 
-_TO_Z = {
+# Turn the eigenvectors of a Pauli to those of Z.
+TO_Z = {
     "X": np.array([[1, 1], [1, -1]]) / np.sqrt(2),
     "Y": np.array([[1, -1j], [1, 1j]]) / np.sqrt(2),
 }
@@ -240,7 +251,7 @@ def _rotations(terms: Mapping[str, float], qubits: Sequence[int], rotate: _Rotat
         return [rotate(axes, on, factor) for on, axes, factor in acting]
     # Conjugated: every axis is turned to Z, and longer products of Z are brought down by a ladder of CNOTs.
     letters = {qubit: letter for on, axes, _ in acting for qubit, letter in zip(on, axes, strict=True)}
-    turn = [Fixed("matrix", (qubit,), _TO_Z[letter]) for qubit, letter in letters.items() if letter != "Z"]
+    turn = [Fixed("matrix", (qubit,), TO_Z[letter]) for qubit, letter in letters.items() if letter != "Z"]
     back = [Fixed("matrix", gate.qubits, gate.matrix.conj().T) for gate in turn if gate.matrix is not None]
     longest = max(map(len, native))
     found: list[Instruction] = [*turn]
@@ -298,7 +309,10 @@ def gate_name(op: cirq.Operation) -> str:
 
 def _decompose(op: cirq.Operation, whole: cirq.Operation) -> list[cirq.Operation]:
     pieces = cirq.decompose_once(op, default=None)
-    if pieces is None or not all(isinstance(piece, cirq.Operation) for piece in pieces):
+    if pieces is None or not all(isinstance(piece, cirq.Operation) and set(piece.qubits) <= set(op.qubits) for piece in pieces):
+        if not cirq.is_parameterized(op):
+            limit = f"fixed gates may act on {_MAX_MATRIX_QUBITS} unless Cirq can decompose them"
+            raise QumosError(f"gate {gate_name(whole)} acts on {len(op.qubits)} qubits, {limit}")
         raise QumosError(f"gate {gate_name(whole)} is not supported: it is no rotation about a Pauli product and Cirq cannot decompose it")
     return list(pieces)
 
@@ -323,22 +337,6 @@ def _fixed(op: cirq.Operation, qubits: tuple[int, ...]) -> Fixed:
     matrix = cirq.unitary(op, None)
     if matrix is None:
         raise QumosError(f"gate {gate_name(op)} is not unitary")
-    if len(qubits) > _MAX_MATRIX_QUBITS:
-        raise QumosError(f"gate {gate_name(op)} acts on {len(qubits)} qubits, fixed gates may act on {_MAX_MATRIX_QUBITS}")
     if not np.allclose(matrix.conj().T @ matrix, np.eye(len(matrix)), atol=_UNITARY_TOLERANCE):
         raise QumosError(f"gate {gate_name(op)} is not unitary: its matrix does not keep the norm")
     return Fixed("matrix", qubits, matrix)
-
-
-def layers(segment: Sequence[Fixed | Rotation], qubits_of: Callable[[Fixed | Rotation], tuple[int, ...]]) -> list[list[Fixed | Rotation]]:
-    """The gates of ``segment`` packed into the earliest layers in which no two share a qubit."""
-    free: dict[int, int] = {}
-    packed: list[list[Fixed | Rotation]] = []
-    for item in segment:
-        level = max(free.get(qubit, 0) for qubit in qubits_of(item))
-        if level == len(packed):
-            packed.append([])
-        packed[level].append(item)
-        for qubit in qubits_of(item):
-            free[qubit] = level + 1
-    return packed

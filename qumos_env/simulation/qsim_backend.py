@@ -1,7 +1,7 @@
 """The only module that touches qsim's low-level names.
 
 ``QSimSimulator`` translates the Cirq circuit anew on every call, which costs tens of times the simulation of a small
-circuit. Here a segment of gates is laid out once and refilled with angles, and one call of qsim serves everything: the final state.
+circuit. Here a segment of gates is laid out once and refilled with angles, and one call of qsim gives the final states of a batch.
 
 Register: a block of 2**n amplitudes per sample, samples along the last axis. An array ``[2**n, 2**b]`` in C order is
 one state of ``n + b`` qubits whose low ``b`` qubits number the samples; gates act on the ``n`` high qubits of all samples at
@@ -18,7 +18,7 @@ import numpy as np
 from qsimcirq import qsim
 from qsimcirq.qsim_simulator import QSimOptions
 
-from .program import Fixed, Rotation, layers
+from .program import Fixed, Rotation
 
 _PERIOD = 4 * math.pi
 _ROTATION_KIND = {
@@ -44,7 +44,7 @@ class Segment:
     def __init__(self, gates: Sequence[Fixed | Rotation], n_qubits: int, log_batch: int, threads: int = 1) -> None:
         self._n_total = n_qubits + log_batch
         self._options = _options(threads)
-        packed = layers(gates, lambda gate: gate.qubits)
+        packed = _packed(gates)
         rotations = [gate for layer in packed for gate in layer if isinstance(gate, Rotation)]
         slot = {id(gate): index for index, gate in enumerate(rotations)}
 
@@ -95,6 +95,19 @@ class Segment:
         options = dict(self._options, c=self._fill(self._backward if inverse else self._forward, weights))
         final = qsim.qsim_simulate_fullstate(options, _floats(states, self._n_total))
         return final.view(np.complex64).reshape(states.shape)
+
+
+def _packed(gates: Sequence[Fixed | Rotation]) -> list[list[Fixed | Rotation]]:
+    """``gates`` by the earliest times at which no two share a qubit."""
+    free: dict[int, int] = {}
+    packed: list[list[Fixed | Rotation]] = []
+    for gate in gates:
+        time = max(free.get(qubit, 0) for qubit in gate.qubits)
+        if time == len(packed):
+            packed.append([])
+        packed[time].append(gate)
+        free.update(dict.fromkeys(gate.qubits, time + 1))
+    return packed
 
 
 def _floats(states: np.ndarray, n_qubits: int) -> np.ndarray:

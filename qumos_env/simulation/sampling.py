@@ -40,14 +40,19 @@ def sampled_z(probabilities: np.ndarray, shots: int, generator: np.random.Genera
     return counts @ (1 - 2 * bits) / shots
 
 
+def check_shots(shots: int) -> None:
+    """Raises QumosError where ``shots`` is below 1 or not whole."""
+    if not isinstance(shots, (int, np.integer)) or shots < 1:
+        raise QumosError(f"shots is {shots}, a whole number of at least 1 is needed")
+
+
 def sampled_counts(probabilities: np.ndarray, shots: int, generator: np.random.Generator) -> np.ndarray:
     """How often each outcome is seen in ``shots`` measurements per row: int64 ``[rows, 2**n]`` from ``[rows, 2**n]``.
 
     Raises:
-        QumosError: ``shots`` below 1.
+        QumosError: ``shots`` below 1 or not whole.
     """
-    if shots < 1:
-        raise QumosError(f"shots is {shots}, at least 1 is needed")
+    check_shots(shots)
     exact = np.maximum(probabilities.astype(np.float64), 0.0)
     return generator.multinomial(shots, exact / exact.sum(axis=1, keepdims=True))
 

@@ -21,6 +21,21 @@ NATIVE_MATRIX = {
 }
 
 
+def gate_matrix(gate: Fixed) -> np.ndarray:
+    """The matrix of ``gate``, complex128 ``[2**k, 2**k]``."""
+    return gate.matrix if gate.matrix is not None else NATIVE_MATRIX[gate.name]
+
+
+def checked_weights(weights: np.ndarray, count: int) -> np.ndarray:
+    """``weights`` as float64 ``[count]``; raises QumosError on another shape, NaN or infinity."""
+    weights = np.asarray(weights, np.float64)
+    if weights.shape != (count,):
+        raise QumosError(f"weights: shape [{count}] needed, got {list(weights.shape)}")
+    if not np.isfinite(weights).all():
+        raise QumosError(f"weights: value {np.argwhere(~np.isfinite(weights))[0, 0]} is not finite")
+    return weights
+
+
 def checked_inputs(inputs: np.ndarray, n_inputs: int) -> np.ndarray:
     """``inputs`` as float64 ``[B, n_inputs]``; raises QumosError on another shape, an empty batch, NaN or infinity."""
     inputs = np.asarray(inputs, np.float64)
@@ -71,7 +86,7 @@ def product_state(encoding: Sequence[Sequence[Fixed | InputRotation]], inputs: n
             if isinstance(item, InputRotation):
                 qubit_state = rotate_samples(qubit_state.reshape(1, 2, 1, size), item, inputs)[0, :, 0]
             else:
-                qubit_state = (item.matrix if item.matrix is not None else NATIVE_MATRIX[item.name]) @ qubit_state
+                qubit_state = gate_matrix(item) @ qubit_state
         states = (states[:, None] * qubit_state[None]).reshape(-1, size)
     return states
 
