@@ -8,7 +8,7 @@ which are valid now. Searchers and the environment both play through ``DesignSta
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from typing import Literal
 
@@ -17,6 +17,7 @@ import numpy as np
 from .design import Design, Gate
 from .errors import QumosError
 from .gates import REGISTRY
+from .running_costs import Budget
 from .scenario import Scenario
 
 Phase = Literal["cut", "assign", "gates", "done"]
@@ -121,6 +122,7 @@ class ActionTable:
 
 
 _TABLES: dict[str, ActionTable] = {}
+_BUDGETS: dict[str, Budget] = {}
 
 
 def action_table(scenario: Scenario) -> ActionTable:
@@ -128,6 +130,13 @@ def action_table(scenario: Scenario) -> ActionTable:
     if scenario.hash not in _TABLES:
         _TABLES[scenario.hash] = ActionTable(scenario)
     return _TABLES[scenario.hash]
+
+
+def _budget(scenario: Scenario) -> Budget:
+    """The budget of ``scenario``; made once per process."""
+    if scenario.hash not in _BUDGETS:
+        _BUDGETS[scenario.hash] = Budget(scenario)
+    return _BUDGETS[scenario.hash]
 
 
 class DesignState:
@@ -155,6 +164,7 @@ class DesignState:
         self.done = False
         self._placed_by: tuple[tuple[Gate, ...], ...] = ()
         rules = scenario.design
+        self._budget = _budget(scenario)
         # Room for parts, widest first: every provider counts once per part it takes.
         self._slots = sorted(
             (min(provider.max_qubits, rules.max_part_qubits) for provider in scenario.providers for _ in range(provider.max_parts)),
@@ -246,11 +256,13 @@ class DesignState:
             return mask
         if phase == "cut":
             for part in range(min(self.n_parts + 1, self.scenario.design.max_parts)):
-                mask[part] = self._fits([*self.partition, part])
+                partition = [*self.partition, part]
+                mask[part] = self._fits(partition) and self._budget.leaves_room((), max(partition) + 1)
         elif phase == "assign":
             first = self.scenario.design.max_parts
             for provider in range(len(self.scenario.providers)):
-                mask[first + provider] = self._assignable([*self.assignment, provider])
+                chosen = [*self.assignment, provider]
+                mask[first + provider] = self._assignable(chosen) and self._budget.leaves_room(chosen, self.n_parts - len(chosen))
         elif phase == "gates":
             left = self.gates_left
             reach = self._structural & (self._cost <= left)
@@ -263,7 +275,22 @@ class DesignState:
             shots = slice(self.table.finish - len(self.scenario.design.shots), self.table.finish)
             mask[shots] = self.trainable
             mask[self.table.finish] = self.trainable
+            if self._budget.is_set:
+                self._mask_costs(mask)
         return mask
+
+    def _mask_costs(self, mask: np.ndarray) -> None:
+        """Masks what would leave the design over budget. With the fewest shots it always is within, so it can be finished."""
+        design, ladder = self.design(), self.scenario.design.shots
+        for number in np.flatnonzero(mask):
+            action = self.table.actions[number]
+            if action.kind == "finish":
+                mask[number] = self._budget.allows(design)
+            elif action.kind == "shots":
+                mask[number] = self._budget.allows(replace(design, shots=ladder[action.targets[0]]))
+            else:
+                grown = replace(design, gates=(*design.gates, *self._placed_by[number]), shots=self._budget.fewest_shots)
+                mask[number] = self._budget.allows(grown)
 
     def _fits(self, partition: list[int]) -> bool:
         """Whether ``partition`` can be completed so that every part finds a provider wide enough."""

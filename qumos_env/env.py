@@ -10,10 +10,13 @@ import gymnasium as gym
 import numpy as np
 
 from .actions import DesignState, action_table
-from .errors import EvaluationFailure, unknown
+from .errors import EvaluationFailure, QumosError, unknown
 from .evaluation import Evaluator, checked_seed
+from .hardware.profile import list_profiles
 from .observation import ObservationEncoder
 from .scenario import Scenario, load_scenario, parse_scenario
+
+_TRIES = 100  # drawings of devices until the problem can be solved on them
 
 
 class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
@@ -39,8 +42,10 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     entries. The mask is also `info["action_mask"]` and `action_masks()`.
 
     ## Starting State
-    No qubit assigned, no gate placed. Nothing is random: `reset(seed=...)` changes nothing, and the seed of the evaluation is
-    a constant of the environment.
+    No qubit assigned, no gate placed. Nothing is random, and the seed of the evaluation is a constant of the environment; except that
+    with `reset(options={"providers": "random"})` the providers of the episode get device profiles drawn at random, seeded by
+    `reset(seed=...)`; `{"providers": ["ibm-heron", ...]}` names them. What the providers are is part of the observation, and they
+    stay until the next `reset`, which without the option restores those of the scenario.
 
     ## Rewards
     0 until the episode ends with `finish`; then the scenario's blend, whose named parts are in `info["rewards"]`.
@@ -50,8 +55,8 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     `info["failure"]` (truncation would let a trainer bootstrap a value from a crash). Never truncates by itself.
 
     ## Information
-    Always `action_mask` and `phase`. At the end also `actions` (the effective ones), and `design`, `evaluation` (flat scalars)
-    and `rewards` where there are any.
+    Always `action_mask`, `phase` and `devices` (profile of each provider, or `None`). At the end also `actions` (the effective
+    ones), and `design`, `evaluation` (flat scalars) and `rewards` where there are any.
 
     ## Arguments
     - `scenario`: name of a built-in scenario, path of a TOML file, or its content as a dictionary.
@@ -83,6 +88,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         self.evaluation_seed = None if evaluation_seed is None else checked_seed(evaluation_seed)
         self.table = action_table(scenario)
         self.evaluator = Evaluator(scenario, cache)
+        self._evaluator = self.evaluator
         self._encoder = ObservationEncoder(scenario)
         self._state = DesignState(scenario)
         self._steps = 0
@@ -107,9 +113,30 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Starts an empty design; see the class."""
         super().reset(seed=seed)
-        self._state = DesignState(self.scenario)
+        self._evaluator = self._with_providers(options or {})
+        self._state = DesignState(self._evaluator.scenario)
         self._steps = 0
         return self._observe(), self._info()
+
+    def _with_providers(self, options: Mapping[str, Any]) -> Evaluator:
+        for name in options:
+            if name != "providers":
+                raise unknown("option of reset", name, ["providers"])
+        wanted = options.get("providers")
+        if wanted is None:
+            return self.evaluator
+        if wanted != "random":
+            if isinstance(wanted, str):
+                raise QumosError(f"option providers: 'random' or a list of device profiles is needed, got {wanted!r}")
+            return self.evaluator.serving(self.scenario.on_devices([str(name) for name in wanted]))
+        names = list_profiles()
+        for _ in range(_TRIES):
+            drawn = [names[index] for index in self.np_random.integers(len(names), size=len(self.scenario.providers))]
+            try:
+                return self.evaluator.serving(self.scenario.on_devices(drawn))
+            except QumosError as error:
+                problem = error
+        raise QumosError(f"option providers: no solvable choice of devices in {_TRIES} tries; the last: {problem}")
 
     def step(self, action: np.int64 | int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Takes one action; see the class."""
@@ -142,7 +169,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         design = self._state.design()
         info: dict[str, Any] = {"design": design.to_dict()}
         try:
-            evaluation = self.evaluator.evaluate(design, seed=self.evaluation_seed)
+            evaluation = self._evaluator.evaluate(design, seed=self.evaluation_seed)
         except EvaluationFailure as error:
             return 0.0, info | {"failure": str(error)}
         return evaluation.reward, info | {"evaluation": evaluation.to_dict(), "rewards": dict(evaluation.rewards)}
@@ -151,4 +178,5 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         return {"observations": self._encoder.encode(self._state), "action_mask": self._state.mask().copy()}
 
     def _info(self) -> dict[str, Any]:
-        return {"action_mask": self._state.mask().copy(), "phase": self._state.phase}
+        devices = [provider.device for provider in self._state.scenario.providers]
+        return {"action_mask": self._state.mask().copy(), "phase": self._state.phase, "devices": devices}

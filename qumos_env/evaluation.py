@@ -23,6 +23,7 @@ from .design import Design
 from .errors import EvaluationFailure, QumosError
 from .model import DistributedQNN, Parameters, train_stack
 from .reward import Measured, check_blend, reward_parts
+from .running_costs import running_costs
 from .scenario import Scenario
 from .workload import PreparedDraw, Rows, Workload, split_accuracy
 
@@ -54,7 +55,9 @@ class Evaluation:
             the standard error too small by up to the square root of two.
         extraction: accuracy of a clone trained on the service's answers to the tuning rows, and ``fallback``, that of the owner without
             the provider whose outage costs most on the tuning rows (``fallback_provider``); where the reward weighs them.
-        cost: gate cost of the design.
+        cost: of the design, in the reward's unit.
+        running: estimates from the profiles of the providers' devices, see ``RunningCosts``; native gates are counted in a search and
+            transpiled for the test rows. Empty where a provider names no device.
         thieves: ``provider/tier`` -> accuracy.
         per_draw: name -> K values, of ``accuracy``, ``theft``, ``control``, ``membership_auc``.
     """
@@ -84,6 +87,7 @@ class Evaluation:
     fallback: float | None
     fallback_provider: str | None
     cost: float
+    running: dict[str, float]
     thieves: dict[str, float]
     per_draw: dict[str, list[float]]
 
@@ -93,7 +97,10 @@ class Evaluation:
         return self.theft - self.control
 
     def to_dict(self) -> dict[str, str | float | int | bool]:
-        """Flat JSON scalars; named parts become ``rewards.<name>`` and ``thieves.<provider>/<tier>``; what was not measured is left out."""
+        """Flat JSON scalars; named parts become ``rewards.<name>``, ``running.<name>`` and ``thieves.<provider>/<tier>``.
+
+        What was not measured is left out.
+        """
         flat: dict[str, str | float | int | bool] = {"theft_gain": self.theft_gain}
         for name, value in asdict(self).items():
             if name == "per_draw" or value is None:
@@ -140,11 +147,18 @@ class Evaluator:
         check_blend(scenario.reward)
         self.scenario = scenario
         self._cache = EvaluationCache(cache)
+        self._rows_of: Evaluator | None = None
+
+    def serving(self, scenario: Scenario) -> Evaluator:
+        """An evaluator that shares rows, draws, controls and cache, for a scenario that differs in its providers only."""
+        other = Evaluator(scenario)
+        other._cache, other._rows_of = self._cache, self
+        return other
 
     @cached_property
     def workload(self) -> Workload:
         """Data, draws and controls; loaded when first needed."""
-        return Workload(self.scenario)
+        return Workload(self.scenario) if self._rows_of is None else self._rows_of.workload.serving(self.scenario)
 
     @cached_property
     def _identity(self) -> str:
@@ -206,7 +220,10 @@ class Evaluator:
         if results[0].outages:
             worst_outage = min(results[0].outages, key=lambda provider: np.mean([result.outages[provider][0] for result in results]))
             fallbacks = np.array([result.outages[worst_outage][1] for result in results])
-        cost = design_cost(design, scenario)
+        estimates = running_costs(design, scenario, quick=rows == "search")
+        running = {} if estimates is None else estimates.to_dict()
+        cost_unit = scenario.reward.cost_unit
+        cost = design_cost(design, scenario) if cost_unit == "gates" else running[f"query_{cost_unit}"]
 
         def parts(keep: np.ndarray) -> dict[str, float]:
             stolen, cloned = float(theft[keep].mean()), None if clones is None else float(clones[keep].mean())
@@ -257,6 +274,7 @@ class Evaluator:
             fallback=None if fallbacks is None else float(fallbacks.mean()),
             fallback_provider=worst_outage,
             cost=cost,
+            running=running,
             thieves={"/".join(thief): float(np.mean([result.thieves[thief][1] for result in results])) for thief in results[0].thieves},
             per_draw={
                 "accuracy": accuracy.tolist(),

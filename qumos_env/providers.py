@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from .errors import QumosError, one_line
 from .gates import REGISTRY
 from .simulation.channels import NoiseSpec, ReadoutError
+
+if TYPE_CHECKING:
+    from .hardware.profile import ProviderProfile
 
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -30,6 +34,18 @@ class NoiseProfile(BaseModel):
     readout_zero_as_one: Probability = 0.0
     readout_one_as_zero: Probability = 0.0
 
+    @classmethod
+    def of(cls, noise: NoiseSpec) -> NoiseProfile:
+        """The profile whose ``noise_spec`` is ``noise``."""
+        return cls(
+            one_qubit=noise.one_qubit,
+            two_qubit=noise.two_qubit,
+            amplitude_damping=noise.amplitude_damping,
+            phase_damping=noise.phase_damping,
+            readout_zero_as_one=noise.readout.zero_as_one,
+            readout_one_as_zero=noise.readout.one_as_zero,
+        )
+
 
 class Provider(BaseModel):
     """One isolated provider of a scenario.
@@ -42,6 +58,8 @@ class Provider(BaseModel):
         mid_circuit_measurement: whether it can run the measured variant of a gate cut.
         price: cost of one gate, relative to a one-qubit gate on an ideal provider.
         noise: its error rates; left out of what is dumped, and so hashed, while there are none.
+        device: name of a device profile (``qumos_env.hardware``), or path of a TOML file with one: its figures stand where the fields
+            above say nothing, and costs and times can be estimated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,12 +71,41 @@ class Provider(BaseModel):
     mid_circuit_measurement: bool = True
     price: Annotated[FiniteFloat, Field(ge=0)] = 1.0
     noise: NoiseProfile = NoiseProfile()
+    device: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_device_is(cls, data: Any) -> Any:
+        """Written into the fields, so that a scenario's hash changes with the profile."""
+        if not isinstance(data, dict) or not isinstance(data.get("device"), str):
+            return data
+        from .hardware import profile as hardware
+
+        try:
+            profile = hardware.load_profile(data["device"])
+        except QumosError as error:
+            raise ValueError(one_line(error)) from error
+        filled = {"max_qubits": profile.n_qubits, "mid_circuit_measurement": profile.mid_circuit_measurement} | data
+        if isinstance(filled["max_qubits"], int) and filled["max_qubits"] > profile.n_qubits:
+            raise ValueError(f"max_qubits is {filled['max_qubits']}, {profile.name} has {profile.n_qubits} qubits")
+        if filled["mid_circuit_measurement"] is True and not profile.mid_circuit_measurement:
+            raise ValueError(f"mid_circuit_measurement is true, {profile.name} cannot measure in mid-circuit")
+        return {"noise": NoiseProfile.of(hardware.noise_spec(profile))} | filled
+
+    @property
+    def profile(self) -> ProviderProfile | None:
+        """The profile of its device, if it names one."""
+        from .hardware.profile import load_profile
+
+        return None if self.device is None else load_profile(self.device)
 
     @model_serializer(mode="wrap")
     def _without_absent_noise(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = dump(self)
         if self.noise == NoiseProfile():
             data.pop("noise", None)
+        if self.device is None:
+            data.pop("device", None)
         return data
 
 

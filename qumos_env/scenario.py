@@ -12,6 +12,7 @@ import math
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -169,12 +170,28 @@ class ServiceSection(_Section):
     noise: bool = False
 
 
+class BudgetSection(_Section):
+    """What running a design may cost at most, by the profiles of the providers' devices. Over budget, actions are masked.
+
+    Attributes:
+        rows: rows that are answered in one batch; costs are those of this batch.
+        shots: per circuit, where the design chooses none.
+        dollars, seconds: limits, seconds as the mean with the queues; ``None`` sets none.
+    """
+
+    rows: Positive = 100
+    shots: Positive = 1000
+    dollars: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    seconds: Annotated[FiniteFloat, Field(gt=0)] | None = None
+
+
 class RewardSection(_Section):
     """The blend of the reward: weights of accuracy, of resistance to theft by a provider, privacy of membership, resistance to extraction
     by a customer and resilience to the outage of a provider, and the price of cost.
 
     The weights but that of cost sum to 1; what has no weight is not measured, theft and membership excepted. ``cost_budget`` is the
-    gate cost that counts as 1.
+    cost that counts as 1, in ``cost_unit``: gates, or the dollars or seconds of answering the rows of ``[budget]`` on the providers'
+    devices.
     """
 
     blend: str = "default"
@@ -185,6 +202,7 @@ class RewardSection(_Section):
     resilience: Share = 0.0
     cost: Share = 0.0
     cost_budget: Annotated[FiniteFloat, Field(gt=0)] = 100.0
+    cost_unit: Literal["gates", "dollars", "seconds"] = "gates"
 
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> RewardSection:
@@ -209,6 +227,7 @@ class Scenario(_Section):
     model: ModelSection = ModelSection()
     threat: ThreatSection = ThreatSection()
     service: ServiceSection = ServiceSection()
+    budget: BudgetSection = BudgetSection()
     reward: RewardSection = RewardSection()
     providers: Annotated[tuple[Provider, ...], Field(min_length=1)]
     calibration: dict[str, float | int | str | bool] = {}
@@ -241,6 +260,12 @@ class Scenario(_Section):
             raise ValueError(f"draws: half_split needs an even count, got {self.draws.count}")
         if self.reward.membership and not self.draws.half_split:
             raise ValueError("reward.membership above 0 needs draws.half_split = true")
+        estimated = self.reward.cost_unit != "gates" or self.budget.dollars is not None or self.budget.seconds is not None
+        without = [provider.name for provider in self.providers if provider.device is None]
+        if estimated and without:
+            raise ValueError(f"costs in dollars or seconds need a device for every provider, {without[0]} has none")
+        if self.budget.dollars is not None or self.budget.seconds is not None:
+            self._check_budget()
         if self.service.noise and not self.provider_noise:
             raise ValueError("service.noise is true, but no provider has noise")
         if self.threat.coalition > len(self.providers):
@@ -250,6 +275,14 @@ class Scenario(_Section):
         if self.data.angle_range[0] >= self.data.angle_range[1]:
             raise ValueError("data.angle_range: the first angle must be below the second")
         return self
+
+    def _check_budget(self) -> None:
+        from .running_costs import Budget
+
+        budget = Budget(self)
+        if not budget.some_design_fits():
+            dollars, seconds = budget.least()
+            raise ValueError(f"budget: no design can meet it: at least {dollars:.4g} dollars and {seconds:.4g} seconds are needed")
 
     @property
     def provider_names(self) -> tuple[str, ...]:
@@ -271,7 +304,25 @@ class Scenario(_Section):
     def hash(self) -> str:
         """SHA-256 over everything that defines the problem (prose and calibration figures are left out)."""
         content = self.model_dump(mode="json", exclude={"title", "description", "calibration", "compare"})
+        devices = [provider.profile for provider in self.providers]
+        if any(devices):
+            content["devices"] = [None if profile is None else profile.model_dump(mode="json") for profile in devices]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def on_devices(self, devices: Sequence[str]) -> Scenario:
+        """The same problem with other hardware: provider ``i`` has the device profile ``devices[i]`` (a name or a path).
+
+        Names, numbers of parts, gates and prices of gates stay; width, noise and mid-circuit measurement are the device's.
+
+        Raises:
+            QumosError: another number of devices than providers, an unknown profile, or a problem that cannot be solved on them.
+        """
+        if len(devices) != len(self.providers):
+            raise QumosError(f"{len(self.providers)} devices needed, one per provider, got {len(devices)}")
+        kept = [provider.model_dump(mode="json", include={"name", "max_parts", "gates", "price"}) for provider in self.providers]
+        providers = [fields | {"device": device} for fields, device in zip(kept, devices, strict=True)]
+        where = f"scenario {self.name} on {', '.join(devices)}"
+        return parse_scenario(self.model_dump(mode="json") | {"providers": providers}, where=where)
 
     def provider(self, name: str) -> Provider:
         """The provider called ``name``.
@@ -332,6 +383,10 @@ class Scenario(_Section):
         for provider in self.providers:
             if len(design.held_by(provider.name)) > provider.max_parts:
                 raise QumosError(f"{where}: provider {provider.name} takes at most {provider.max_parts} part(s)")
+        if self.budget.dollars is not None or self.budget.seconds is not None:
+            from .running_costs import Budget
+
+            Budget(self).check(design)
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:
@@ -366,6 +421,10 @@ def _read(path: Path, stamp: int) -> Scenario:
     if isinstance(section, dict) and str(section.get("source", "")).endswith(_TABLE_SUFFIXES):
         # A file named in a scenario lies where the scenario says, whoever reads it from wherever.
         section["source"] = str((path.parent / str(section["source"])).resolve())
+    providers = data.get("providers")
+    for provider in providers if isinstance(providers, list) else ():
+        if isinstance(provider, dict) and str(provider.get("device", "")).endswith(".toml"):
+            provider["device"] = str((path.parent / str(provider["device"])).resolve())
     return parse_scenario(data, where=str(path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,6 +92,12 @@ class Workload:
         if (seed, rows) not in self._controls:
             self._controls[seed, rows] = self._best_control(self.draws(seed, rows))
         return self._controls[seed, rows]
+
+    def serving(self, scenario: Scenario) -> Workload:
+        """The same rows, draws and controls for a scenario that differs in its providers only."""
+        other = copy(self)
+        other.scenario = scenario
+        return other
 
     def model(self, design: Design) -> DistributedQNN:
         """``design`` as a model that answers as the scenario's providers would."""

@@ -350,6 +350,7 @@ def test_the_observation_vector_entry_by_entry() -> None:
         [0, 1, 1, 0],  # provider of parts 0, 1
         [4 / 10, 1 / 2, 1, 1],  # gate budget, cuts, trainable, shots
         (counts / 8).ravel(),
+        [20 / 20, 8 / 8, 8 / 8, 1, 1 / 2, 0, 0, 0, 0, 0] * 2,  # providers as they are by default
         last,
     ]
     np.testing.assert_allclose(observation, np.concatenate([np.asarray(piece, float) for piece in expected]), atol=1e-7)

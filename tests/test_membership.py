@@ -448,21 +448,20 @@ def test_the_published_recall_misleads_where_nothing_is_leaked(random_labels: Pa
 
 def test_shots_study_tells_what_a_budget_buys(memorising: Victim) -> None:
     seen: list[tuple[int, int]] = []
-    arguments = (memorising.workload, memorising.design, 3)
-    table = shots_study(*arguments, shots=(1, 50, None), repeats=(1, 8), on_progress=lambda done, total: seen.append((done, total)))
+    table = shots_study(memorising, shots=(1, 50, None), repeats=(1, 8), on_progress=lambda done, total: seen.append((done, total)))
     assert [(row.shots, row.repeats) for row in table] == [(1, 1), (1, 8), (50, 1), (50, 8), (None, 1)]
     assert seen == [(done, 5) for done in range(1, 6)]
     areas = [row.auc.mean for row in table]
     exact = named(loss_threshold(memorising))["loss: AUC"].interval
     assert areas[-1] == pytest.approx(exact.mean, abs=1e-9)
     assert areas[0] < areas[1] < areas[-1] and areas[0] < areas[2] <= areas[3]
-    again = shots_study(*arguments, shots=(50,), repeats=(8,))  # the same seeds, whatever else is asked
+    again = shots_study(memorising, shots=(50,), repeats=(8,))  # the same seeds, whatever else is asked
     np.testing.assert_array_equal(again[0].aucs, table[3].aucs)
     np.testing.assert_array_equal(again[0].accuracies, table[3].accuracies)
     with pytest.raises(QumosError, match="shots is 0"):
-        shots_study(*arguments, shots=(0,))
+        shots_study(memorising, shots=(0,))
     with pytest.raises(QumosError, match="repeats is 0"):
-        shots_study(*arguments, repeats=(0,))
+        shots_study(memorising, repeats=(0,))
 
 
 def test_the_design_decides_the_shots_of_the_audit(memorising: Victim) -> None:

@@ -278,6 +278,8 @@ OTHER_VALUES: dict[str, object] = {
     "threat.tiers": ["fine-tune"],
     "threat.steps": 11,
     "threat.coalition": 2,
+    "budget.rows": 10,
+    "budget.shots": 10,
     "reward.blend": "product",
     "reward.cost": 0.1,
     "reward.cost_budget": 50.0,
@@ -288,6 +290,7 @@ OTHER_VALUES: dict[str, object] = {
     "providers.0.mid_circuit_measurement": False,
     "providers.0.price": 2.0,
     "providers.0.noise": {"two_qubit": 0.01},
+    "providers.0.device": "ideal",
 }
 
 
@@ -320,6 +323,8 @@ def test_contradictions_of_the_adversary_are_named() -> None:
 def test_every_field_is_covered_by_the_tests_of_the_hash() -> None:
     """A new field must be put on one of the two lists."""
     together = {"draws.half_split", "threat.membership", "service.noise"}
+    # These need a device for every provider, see test_devices.
+    together |= {"budget.dollars", "budget.seconds", "reward.cost_unit"}
     together |= {f"reward.{name}" for name in ("accuracy", "theft", "membership", "extraction", "resilience")}
     ignored = {"title", "description", "compare", "calibration"}
     only_one_value = {"schema_version"}

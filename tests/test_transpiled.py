@@ -92,6 +92,20 @@ def test_the_encoding_is_read_off_two_queries(axis: str, seen: str) -> None:
     np.testing.assert_allclose(encoding.differences, inputs[1] - inputs[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("axis", ["ry", "rx"])
+def test_inputs_at_both_ends_of_the_range_are_read(axis: str) -> None:
+    """Half a turn apart, where the two queries' unitaries have no overlap at all."""
+    block = block_of(MIXED, axis)
+    angles, inputs = draw(6)
+    inputs[:, :2] = [[0, np.pi], [np.pi, 0]]
+    encoding = read_encoding(*(bound(block, angles, row) for row in inputs))
+    assert encoding.local and encoding.axes == axis[1].upper() * 3
+    np.testing.assert_allclose(np.abs(encoding.differences), np.abs(inputs[1] - inputs[0]), atol=1e-5)
+    rest = bound(block, angles, inputs[0]) @ encoding.unitary(inputs[0]).conj().T
+    row = np.array([0.4, 1.1, 2.0])
+    assert distance(rest @ encoding.unitary(row), bound(block, angles, row)) < 1e-6
+
+
 def test_an_input_that_does_not_change_or_enters_twice_is_noticed() -> None:
     angles, inputs = draw(2)
     inputs[1, 1] = inputs[0, 1]

@@ -136,7 +136,7 @@ def _measured(
     return stack.sampled_readout(trained.angles, inputs, model.design.shots, keys)
 
 
-@attack("outage", "availability", "is one provider, or keeps it from answering: withholds the results of every part that it runs")
+@attack("outage", "availability", "runs one provider, or keeps it from answering: the results of all its parts are withheld")
 def outage(victim: Victim) -> AttackResult:
     """Accuracy of every fallback while one provider is out, beside that of the full service.
 

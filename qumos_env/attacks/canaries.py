@@ -11,18 +11,19 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import roc_curve
 
 from .faults import ANGLE_ERRORS, CROSSTALK, TAMPERING, WORSE_HARDWARE, ExposedCircuits, Fault
 from .hardware import MAX_NOISY_QUBITS, NoisyCircuits
 from .inspection import Inspector, Protocol
 from .registry import attack
 from .results import CONFIDENCE, AttackResult, Curve, Figure
+from .roc import rates_on_grid
 from .victim import Victim
 
 FAULTS = (*TAMPERING, CROSSTALK, WORSE_HARDWARE)
 # Of all models together.
 HONEST_SESSIONS, FAULTY_SESSIONS = 1600, 40
+_ROC_GRID = np.linspace(0.01, 1.0, 100)
 _USE = 0xCA9A
 
 
@@ -52,7 +53,7 @@ def faulty_scores(team: Sequence[Inspector], fault: Fault, strength: float) -> n
     return np.stack([one.faulty_scores(fault, strength) for one in team])
 
 
-@attack("canary-detector", "integrity", "is one provider that deviates; the owner inspects it with inputs that it cannot tell from queries")
+@attack("canary-detector", "integrity", "runs one provider and deviates; is inspected with inputs that it cannot tell from queries")
 def canary_detector(victim: Victim) -> AttackResult:
     """How often the owner's canaries expose each fault, beside the rate of false alarms, per provider.
 
@@ -112,6 +113,4 @@ def _counted(found: np.ndarray) -> str:
 
 def _roc(plot: str, name: str, honest: np.ndarray, faulty: np.ndarray) -> Curve:
     """Over multiples of each model's own threshold."""
-    truth = np.repeat([0, 1], [honest.size, faulty.size])
-    false, true, _ = roc_curve(truth, np.concatenate([honest.ravel(), faulty.ravel()]))
-    return Curve(plot, name, false, true)
+    return Curve(plot, name, _ROC_GRID, rates_on_grid(faulty.ravel(), honest.ravel(), _ROC_GRID))

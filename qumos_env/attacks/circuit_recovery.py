@@ -80,7 +80,7 @@ class Encoding:
 
     Attributes:
         axes: per qubit ``X``, ``Y`` or ``Z``, or ``?`` where the two queries agree.
-        differences: encoded angle of the second query less that of the first, float ``[qubits]``, radians in (-pi, pi).
+        differences: encoded angle of the second query less that of the first, float ``[qubits]``, radians from -pi to pi.
         local: whether rotations of single qubits explain all of the difference; not so when inputs enter more than once.
     """
 
@@ -105,13 +105,14 @@ def read_encoding(first: np.ndarray, second: np.ndarray, tolerance: float = EXAC
     """The encoding, from the unitaries of two queries with different inputs, known to ``tolerance`` in ``distance``."""
     change = first.conj().T @ second
     n_qubits = len(change).bit_length() - 1
-    identity = np.trace(change)
     axes, differences = "", []
     for qubit in range(n_qubits):
-        parts = {axis: np.trace(change @ _on(PAULI[axis], qubit, n_qubits)) for axis in "XYZ"}
+        factor = _factor(change, qubit, n_qubits)
+        cosine, parts = np.trace(factor), {axis: np.trace(factor @ PAULI[axis]) for axis in "XYZ"}
         axis = max(parts, key=lambda name: abs(parts[name]))
-        # R = cos(δ/2) − i sin(δ/2) P on this qubit, and the other factors cancel in the ratio.
-        difference = 2 * np.arctan((1j * parts[axis] / identity).real) if abs(identity) > 0 else np.pi
+        # A multiple of cos(δ/2) − i sin(δ/2) P, also where one of the two is 0.
+        sign = np.copysign(1.0, (1j * parts[axis] * np.conj(cosine)).real)
+        difference = 2 * sign * np.arctan2(abs(parts[axis]), abs(cosine))
         axes += axis if abs(difference) > tolerance else "?"
         differences.append(difference)
     encoding = Encoding(axes, np.array(differences), True)
@@ -123,8 +124,10 @@ def _rotation(axis: str, angle: float) -> np.ndarray:
     return np.cos(angle / 2) * np.eye(2) - 1j * np.sin(angle / 2) * pauli if axis in PAULI else np.eye(2, dtype=complex)
 
 
-def _on(matrix: np.ndarray, qubit: int, n_qubits: int) -> np.ndarray:
-    return np.kron(np.kron(np.eye(2**qubit), matrix), np.eye(2 ** (n_qubits - qubit - 1)))
+def _factor(matrix: np.ndarray, qubit: int, n_qubits: int) -> np.ndarray:
+    """What ``matrix`` does to one qubit, ``[2, 2]`` up to a factor, if it is a product of one-qubit matrices."""
+    tensor = np.moveaxis(matrix.reshape([2] * (2 * n_qubits)), (qubit, n_qubits + qubit), (0, 1))
+    return np.linalg.svd(tensor.reshape(4, -1), full_matrices=False)[0][:, 0].reshape(2, 2)
 
 
 @dataclass(frozen=True, eq=False)

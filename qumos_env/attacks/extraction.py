@@ -121,8 +121,8 @@ def _note(values: np.ndarray, metric: str) -> str:
 @attack(
     NAME,
     "confidentiality",
-    "a customer who owns unlabelled rows and a few labelled ones, sends rows as queries, and trains clones on the labels or "
-    "probabilities that come back; it knows the scenario, not the design, except where a figure says so",
+    "is a customer with unlabelled rows and a few labelled ones: sends rows as queries, and trains clones on the labels or "
+    "probabilities that come back; knows the scenario, not the design, except where a figure says so",
 )
 def run(victim: Victim) -> AttackResult:
     """Clones of every kind at the largest budget, beside their controls, and how they grow with the budget."""

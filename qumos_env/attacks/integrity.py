@@ -115,7 +115,7 @@ def _measured(victim: Victim, attack_name: str, faults: Sequence[Fault]) -> Atta
     return AttackResult(figures, curves)
 
 
-@attack("tampering", "integrity", "is one provider, or has broken into it: changes the gates and angles it runs, or the results it returns")
+@attack("tampering", "integrity", "runs one provider, or has broken into it: changes its gates and angles, or the results that it returns")
 def tampering(victim: Victim) -> AttackResult:
     """Accuracy while one provider tampers with its circuit, its parameters or its results."""
     return _measured(victim, "tampering", TAMPERING)
@@ -134,13 +134,14 @@ def crosstalk_faults(victim: Victim) -> AttackResult:
     return _measured(victim, "crosstalk-faults", (CROSSTALK,))
 
 
-@attack("worse-hardware", "integrity", "is one provider: runs its part on hardware whose error rates are a multiple of the promised ones")
+@attack("worse-hardware", "integrity", "runs one provider, on hardware whose error rates are a multiple of the promised ones")
 def worse_hardware(victim: Victim) -> AttackResult:
     """Accuracy on hardware that is worse than promised, beside that on hardware as promised; exact expectation values."""
     split = _Split(victim)
     noisy = NoisyCircuits(split.service.circuits)
     if not noisy.simulable:
-        return AttackResult([_unknown(victim, f"{provider}, rates times {factor:g}") for provider, factor in _moves(victim)])
+        names = [f"{provider}, rates times {factor:g}" for provider, factor in _moves(victim)]
+        return AttackResult([_unknown(victim, name) for name in (*names, "worst")])
     _, promised = split.accuracies(split.service.on_hardware({}, noisy))
     figures, found = [], {}
     worst: tuple[float, str, np.ndarray] | None = None

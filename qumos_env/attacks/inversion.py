@@ -61,8 +61,8 @@ def class_means(values: np.ndarray, labels: np.ndarray, n_classes: int) -> np.nd
 @attack(
     GRADIENT,
     "confidentiality",
-    "an eavesdropper of the training who sees the exact gradient of a batch by all angles at the first step, and knows circuit, "
-    "parameters, labels, and the encoded angles of a few labelled rows of its own",
+    "eavesdrops on the training: sees the exact gradient of a batch by all angles at the first step, and knows circuit, parameters, "
+    "labels, and the encoded angles of a few labelled rows of its own",
 )
 def run_gradient(victim: Victim) -> AttackResult:
     """Encoded angles of training rows from the gradients of batches of one and two rows, beside guesses from the adversary's rows."""
@@ -125,7 +125,7 @@ def _from_gradients(victim: Victim, inputs: np.ndarray, labels: np.ndarray, gues
 @attack(
     MODEL,
     "confidentiality",
-    "a customer who owns unlabelled rows, sends them and rows of its own making as queries, and sees the probabilities",
+    "is a customer with unlabelled rows: sends them and rows of its own making as queries, and sees the probabilities",
 )
 def run_model(victim: Victim) -> AttackResult:
     """Typical inputs of the classes, and inputs behind answers. Errors are root mean squares over raw features, in standard

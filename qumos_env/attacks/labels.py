@@ -136,11 +136,11 @@ class _Eavesdropper:
         """Classes that the circuits of the last epoch read off its own rows, ``[K, rows]``."""
         return self._tied(self._own_readout(traffic.angles[-1]))
 
-    def without_traffic(self, traffic: Traffic, truth: np.ndarray) -> np.ndarray:
-        """What the nearest class mean of its own encoded rows gives, with no circuit: the share of right labels, ``[K]``."""
+    def without_traffic(self, traffic: Traffic) -> np.ndarray:
+        """The classes ``[K, rows]`` that the nearest class mean of its own encoded rows gives the training rows, with no circuit."""
         goal = one_hot(self.own_labels, self.victim.n_classes)
         logits = nearest_mean_logits(self.own[..., self.qubits], goal, traffic.inputs[..., self.qubits])
-        return (logits.argmax(axis=-1) == truth).mean(axis=-1)
+        return logits.argmax(axis=-1)
 
     def _own_readout(self, angles: np.ndarray) -> np.ndarray:
         return self.victim.model.stack.readout(angles, self.own)
@@ -167,18 +167,16 @@ def repaired(inputs: np.ndarray, votes: Votes) -> np.ndarray:
     return result
 
 
-def _pruned(votes: Votes, truth: np.ndarray) -> np.ndarray:
-    """Share of right winners among the rows that are kept, ``[K]``; NaN where none is."""
-    kept = votes.shares >= CONFIDENT
-    right = np.sum((votes.winners == truth) & kept, axis=-1)
-    return np.where(kept.any(axis=-1), right / np.maximum(kept.sum(axis=-1), 1), np.nan)
+def _share(chosen: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Share of the ``kept`` ``[K, rows]`` rows that are ``chosen``, ``[K]``; NaN where none is kept."""
+    return np.where(kept.any(axis=-1), np.sum(chosen & kept, axis=-1) / np.maximum(kept.sum(axis=-1), 1), np.nan)
 
 
 def recover_labels(victim: Victim) -> AttackResult:
     """Share of the training labels that every provider recovers; see the module.
 
     The control is the share of the largest class of the train rows or, where the provider uses its own labelled rows, what the
-    nearest class mean of these rows gives on the encoded train rows without any circuit.
+    nearest class mean of these rows gives on the encoded train rows without any circuit. With pruning it is that of the rows kept.
 
     Raises:
         EvaluationFailure: the training diverged.
@@ -202,27 +200,30 @@ def recover_labels(victim: Victim) -> AttackResult:
 
 def _figures(spy: _Eavesdropper, provider: str, truth: np.ndarray, plain: Traffic, masked: Traffic | None) -> list[Figure]:
     n_classes = spy.victim.n_classes
-    majority = one_hot(truth, n_classes).mean(axis=1).max(axis=-1), "share of the largest class"
-    by_example = spy.without_traffic(plain, truth), "nearest class mean of own rows, no traffic"
+    everything = np.ones(truth.shape, bool)
+    by_example = spy.without_traffic(plain) == truth
 
-    def figure(name: str, recovered: np.ndarray, control: tuple[np.ndarray, str], note: str = "") -> Figure:
-        return Figure("confidentiality", NAME, f"{provider}{name}: labels recovered", recovered, *control, note=note)
+    def figure(name: str, right: np.ndarray, kept: np.ndarray = everything, *, own_rows: bool = masked is None, note: str = "") -> Figure:
+        if own_rows:
+            control, meaning = _share(by_example, kept), "nearest class mean of own rows, no traffic"
+        else:
+            control, meaning = np.max([_share(truth == label, kept) for label in range(n_classes)], axis=0), "share of the largest class"
+        return Figure("confidentiality", NAME, f"{provider}{name}: labels recovered", _share(right, kept), control, meaning, note=note)
 
     votes = count_votes(spy.readings(plain), n_classes)
-    control = majority if masked is not None else by_example
-    kept = float((votes.shares >= CONFIDENT).mean())
+    sure = votes.shares >= CONFIDENT
     figures = [
-        figure("", (votes.winners == truth).mean(axis=-1), control),
-        figure(", pruned", _pruned(votes, truth), control, f"of the rows kept, {kept:.0%} of all"),
-        figure(", repaired", (repaired(plain.inputs[..., spy.qubits], votes) == truth).mean(axis=-1), control),
+        figure("", votes.winners == truth),
+        figure(", pruned", votes.winners == truth, sure, note=f"of the rows kept, {sure.mean():.0%} of all"),
+        figure(", repaired", repaired(plain.inputs[..., spy.qubits], votes) == truth),
     ]
     if masked is not None:
         hidden = count_votes(spy.readings(masked), n_classes).winners
         own = zip(spy.own_readings(masked), spy.own_labels, hidden, strict=True)
         found = np.stack([unmask(readings, labels, n_classes)[row] for readings, labels, row in own])
         figures += [
-            figure(", masked", (hidden == truth).mean(axis=-1), majority),
-            figure(", masked, unmasked with own rows", (found == truth).mean(axis=-1), by_example),
+            figure(", masked", hidden == truth),
+            figure(", masked, unmasked with own rows", found == truth, own_rows=True),
         ]
     return figures
 
@@ -236,7 +237,8 @@ def _secret_names(victim: Victim) -> np.ndarray:
 @attack(
     NAME,
     "confidentiality",
-    "Runs the training circuits of one provider: sees per epoch and training row its qubits' encoded angles and outcomes, not the labels.",
+    "runs the training circuits of one provider: sees its qubits' encoded angles and outcomes per epoch and row, not the labels; has "
+    "a few labelled rows of its own",
 )
 def run(victim: Victim) -> AttackResult:
     """See ``recover_labels``."""

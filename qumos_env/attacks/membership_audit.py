@@ -90,7 +90,7 @@ def gray_box_on(victim: Victim, members: np.ndarray, others: np.ndarray) -> Atta
 @attack(
     "membership-shadows",
     "confidentiality",
-    "sees the service's answers to rows whose labels it knows, and trains the same design on data of the same distribution",
+    "sees the service's answers to rows whose labels it knows; knows the design, and trains it on data of the same distribution",
 )
 def shadow_models(victim: Victim) -> AttackResult:
     """LiRA online and offline and RMIA, every shadow model being the target once; see ``qumos_env.attacks.shadows``."""

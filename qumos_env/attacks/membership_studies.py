@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..design import Design
 from ..errors import QumosError
 from ..heads import softmax
-from ..workload import Workload
 from .membership import fit_gray_box, gray_box_scores, loss_scores
 from .membership_audit import balanced_split, per_unit
 from .registry import attack
@@ -53,37 +51,24 @@ class ShotsRow:
 
 
 def shots_study(
-    workload: Workload,
-    design: Design,
-    seed: int,
-    shots: Sequence[int | None] = (10, 100, 1000, None),
-    repeats: Sequence[int] = (1, 10),
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[ShotsRow]:
-    """Test accuracy and membership AUC of ``design`` by shots and repeated questions; the design's own shots play no part.
-
-    The same K trained models answer throughout. Exact answers gain nothing from repeats and have one row. Intervals are over
-    draws (pairs of draws with ``half_split``).
-
-    Args:
-        workload, design, seed: what is trained, as ``Victim.train`` does.
-        shots, repeats: the table's rows.
-        on_progress: called with the rows done and their number.
-
-    Raises:
-        QumosError: shots or repeats below 1.
-        EvaluationFailure: a training diverged.
-    """
-    return shots_table(Victim.train(workload, design, seed), shots, repeats, on_progress)
-
-
-def shots_table(
     victim: Victim,
     shots: Sequence[int | None] = (10, 100, 1000, None),
     repeats: Sequence[int] = (1, 10),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[ShotsRow]:
-    """``shots_study`` of a victim that is trained already."""
+    """Test accuracy and membership AUC of ``victim`` by shots and repeated questions; its design's own shots play no part.
+
+    The same K trained models answer throughout. Exact answers gain nothing from repeats and have one row. Intervals are over
+    draws (pairs of draws with ``half_split``).
+
+    Args:
+        victim: the trained models.
+        shots, repeats: the table's rows.
+        on_progress: called with the rows done and their number.
+
+    Raises:
+        QumosError: shots or repeats below 1.
+    """
     for name, values in (("shots", shots), ("repeats", repeats)):
         wrong = [value for value in values if value is not None and value < 1]
         if wrong:
@@ -108,11 +93,11 @@ def shots_table(
 @attack(
     "membership-shots",
     "confidentiality",
-    "Asks a service that answers from a number of shots, once or several times, and calls rows with a low mean loss members.",
+    "asks a service that answers from a number of shots, once or several times, and ranks rows by the loss of the mean answer",
 )
 def membership_shots(victim: Victim) -> AttackResult:
     """Loss-threshold AUC and accuracy by shots; a curve over shots for every number of repeats."""
-    rows = shots_table(victim)
+    rows = shots_study(victim)
     figures, curves = [], []
     for row in rows:
         level = "exact answers" if row.shots is None else f"{row.shots:,} shots, {_answers(row.repeats)}"
@@ -166,20 +151,22 @@ def qmu_protocol(victim: Victim, label: int = 0) -> AttackResult:
             found[name].append(value)
     which = f"members of class {names[label]}"
     false_rate = per_unit(victim, np.array(found["false positives"]))
-    control = f"the same on held-out non-members of class {names[label]}"
 
-    def figure(title: str, name: str, note: str, controls: np.ndarray | None = None, constant: float | None = None) -> Figure:
-        meaning = control if controls is not None else "a guess" if constant is not None else ""
+    control = f"false-positive rate: the same on held-out non-members of class {names[label]}"
+
+    def recalled(title: str, name: str, note: str) -> Figure:
         values = per_unit(victim, np.array(found[name]))
-        return Figure("confidentiality", QMU, title, values, controls=controls, control=meaning, constant=constant, note=note)
+        return Figure("confidentiality", QMU, f"{title}: recall on {which}", values, false_rate, control, note=note)
+
+    def guessed(title: str, name: str) -> Figure:
+        return Figure("confidentiality", QMU, title, per_unit(victim, np.array(found[name])), control="a guess", constant=0.5)
 
     return AttackResult(
         [
-            figure(f"published protocol: recall on {which}", "recall", "mostly rows the attack was fitted on", false_rate),
-            figure(f"held out: recall on {which}", "held-out recall", "rows the attack was not fitted on", false_rate),
-            figure(f"false-positive rate on non-{which}", "false positives", "rows the attack was not fitted on"),
-            figure(f"held out: balanced accuracy on class {names[label]}", "balanced", "", constant=0.5),
-            figure("held out: AUC, all classes", "AUC", "", constant=0.5),
+            recalled("published protocol", "recall", "mostly rows the attack was fitted on"),
+            recalled("held out", "held-out recall", "rows the attack was not fitted on"),
+            guessed(f"held out: balanced accuracy on class {names[label]}", "balanced"),
+            guessed("held out: AUC, all classes", "AUC"),
         ]
     )
 

@@ -107,8 +107,17 @@ def poisoning(victim: Victim) -> AttackResult:
     found = poisoned_accuracies(victim, np.stack([poisoned_labels(victim, *one) for one in tried]))
     test = victim.labels[victim.test]
     honest = (victim.answer(victim.test, _ANSWER_USE).argmax(axis=-1) == test).mean(axis=-1)
+    rows = victim.together("train").shape[1]
     figures = [
-        Figure("integrity", "poisoning", f"{flip}, {fraction:.0%} of rows: accuracy", accuracies, honest, _CONTROL)
+        Figure(
+            "integrity",
+            "poisoning",
+            f"{flip}, {fraction:.0%} of rows: accuracy",
+            accuracies,
+            honest,
+            _CONTROL,
+            note=f"{round(fraction * rows)} of {rows} rows",
+        )
         for (flip, fraction), accuracies in zip(tried, found, strict=True)
     ]
     curves = []

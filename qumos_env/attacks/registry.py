@@ -16,7 +16,7 @@ class Attack:
     Attributes:
         name: in the registry.
         goal: which property of the service it threatens.
-        adversary: what the adversary sees, has and may do, in one sentence.
+        adversary: what the adversary sees, has and may do: one sentence without its subject, such as ``runs one provider``.
         run: the attack; takes the victim and returns what it measured, one value per trained model.
     """
 

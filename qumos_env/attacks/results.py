@@ -25,6 +25,11 @@ class Interval:
         """Whether there is a figure at all."""
         return bool(np.isfinite(self.mean))
 
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain JSON; what is NaN here is null."""
+        values = {"mean": self.mean, "low": self.low, "high": self.high}
+        return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
+
 
 def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
     """Mean of independent ``values`` ``[n]`` with Student's interval; values that are NaN were not measured and are left out.
@@ -73,10 +78,12 @@ class Figure:
 
     @property
     def control_interval(self) -> Interval:
-        """Of the control; NaN where there is none."""
+        """Of the control, over the units that were measured; NaN where there is none."""
         if self.constant is not None:
             return Interval(self.constant, self.constant, self.constant)
-        return mean_interval(self.controls if self.controls is not None else np.array([]))
+        if self.controls is None:
+            return mean_interval(np.array([]))
+        return mean_interval(np.where(np.isfinite(self.values), self.controls, np.nan))
 
     @property
     def gain(self) -> Interval:

@@ -76,12 +76,12 @@ class Shadows:
             QumosError: ``count`` or ``train_rows`` is more than the data supports, see ``DataProtocol.balanced_halves``.
             EvaluationFailure: a training diverged.
         """
-        scenario, dataset = workload.scenario, workload.protocol.dataset
+        dataset = workload.protocol.dataset
         halves = workload.protocol.balanced_halves(seed, count, train_rows)
         rows = np.stack([halves.pool[inside] for inside in halves.member])
         preprocessors = tuple(workload.owner(half) for half in rows)
         inputs = np.stack([fitted.transform(dataset.features[half]) for fitted, half in zip(preprocessors, rows, strict=True)])
-        model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
+        model = workload.model(design)
         keys = tuple((seed, index, _SHADOW_KEY) for index in range(count))
         trained = model.train_many(inputs, dataset.labels[rows], keys)
         return cls(workload, model, trained, preprocessors, keys, halves.pool, halves.member, halves.outside)

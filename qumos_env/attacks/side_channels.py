@@ -7,7 +7,8 @@ of one provider, without access to its files, reads the pulses of the provider's
 probability s, reads its kind rightly with probability s (else as another kind on the same qubits), its time with a normal error of
 (1 − s) moments and its angle with a normal error of (1 − s)·π, and intercepts the encoding of a qubit with probability s. It fine-tunes
 the circuit that it reads on its few labelled rows; where it notices no gate it starts from a hand-made ansatz. At 1 it is the white-box
-thief of ``qumos_env.attacks.theft``, tier ``fine-tune``; at 0 the same thief with a circuit and an encoding of its own: the control.
+thief of ``qumos_env.attacks.theft``, tier ``fine-tune``; at 0 the same thief with a circuit and an encoding of its own. That thief is
+weak, so the control is C*, the best model without loot from the same rows.
 
 *Residual state* (horizontal leakage: Xu, Sikora and Szefer, arXiv:2401.15529). A reset that fails with probability s leaves the measured
 qubit as it was, so that the next tenant reads ⟨Z⟩' = (1 − s) + s·⟨Z⟩ of every qubit, from as many shots as the victim took.
@@ -17,7 +18,7 @@ qubits outcomes that are correlated with those of the victim's by s: ⟨Z⟩' = 
 is an upper bound.
 
 In both the tenant knows the service's answers to queries of its own, fits a logistic regression from readings to answers, and
-reads off the answers to other clients' queries. The control are the readings at strength 0.
+reads off the answers to other clients' queries. The control is the commonest answer to its own queries.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from .controls import linear
 from .registry import attack
 from .results import AttackResult, Curve, Figure
 from .theft import Thief, guess_rest
-from .theft_audit import Outcome, Scene, taught
+from .theft_audit import C_STAR, Outcome, Scene, taught
 from .victim import Victim
 
 NAME = "side-channels"
@@ -46,6 +47,7 @@ SHOTS = 1000
 """Shots per query of a design that is served exactly."""
 MOST_QUERIES = 100
 """Queries of its own with which a tenant learns to read."""
+_COMMONEST = "commonest answer to its own queries"
 _ANSWERS, _OWN_ANSWERS, _TRACE = 0x51DE, 0x51DF, 0x7ACE
 
 
@@ -192,6 +194,13 @@ class Tenant:
         return np.array(shares)
 
 
+    @property
+    def blind(self) -> np.ndarray:
+        """Share of the answers to others' queries that are the commonest of its own, ``[K]``."""
+        commonest = np.array([np.bincount(own).argmax() for own in self.own_answers])
+        return (self.answers == commonest[:, None]).mean(axis=1)
+
+
 def tenant_of(victim: Victim, provider: str) -> Tenant:
     """The tenant of ``provider``'s machine; other clients ask about the test rows."""
     qubits = [qubit for part in victim.design.held_by(provider) for qubit in part.qubits]
@@ -205,7 +214,7 @@ def tenant_of(victim: Victim, provider: str) -> Tenant:
 
 
 def side_channels(victim: Victim, strengths: Sequence[float] = STRENGTHS) -> AttackResult:
-    """Every channel at every provider, at ``strengths``; their controls are measured at 0.
+    """Every channel at every provider: a figure per strength above 0, and curves over all ``strengths``.
 
     Raises:
         QumosError: a strength is not in [0, 1].
@@ -218,10 +227,10 @@ def side_channels(victim: Victim, strengths: Sequence[float] = STRENGTHS) -> Att
             continue
         tenant = tenant_of(victim, provider)
         stolen = partial(_trace_accuracy, scene, provider)
-        _sweep(result, provider, "power trace", "accuracy", "own circuit and encoding", stolen, strengths)
+        _sweep(result, f"{provider}, power trace", "accuracy", stolen, strengths, scene.control, C_STAR)
         for name, channel in LEAKS.items():
             recovered = partial(tenant.recovered, channel)
-            _sweep(result, provider, name, "answers recovered", "readings at strength 0", recovered, strengths)
+            _sweep(result, f"{provider}, {name}", "answers recovered", recovered, strengths, tenant.blind, _COMMONEST)
     return result
 
 
@@ -231,30 +240,28 @@ def _trace_accuracy(scene: Scene, provider: str, strength: float) -> np.ndarray:
 
 def _sweep(
     result: AttackResult,
-    provider: str,
     channel: str,
     quantity: str,
-    control: str,
     measure: Callable[[float], np.ndarray],
     strengths: Sequence[float],
+    controls: np.ndarray,
+    control: str,
 ) -> None:
-    """Adds to ``result`` a figure per strength above 0, and the curve over all of them."""
-    without = measure(0.0)
-    means = []
-    for strength in strengths:
-        values = measure(strength) if strength else without
-        means.append(float(values.mean()))
+    """Adds to ``result`` a figure per strength above 0, and the curve over all of them; ``channel`` is that of a provider."""
+    found = [measure(strength) for strength in strengths]
+    for strength, values in zip(strengths, found, strict=True):
         if strength:
-            name = f"{provider}, {channel}, strength {strength:g}: {quantity}"
-            result.figures.append(Figure("confidentiality", NAME, name, values, without, control))
-    result.curves.append(Curve(f"{quantity} by {channel}", provider, np.array(strengths), np.array(means)))
+            name = f"{channel}, strength {strength:g}: {quantity}"
+            result.figures.append(Figure("confidentiality", NAME, name, values, controls, control))
+    provider, _, kind = channel.partition(", ")
+    result.curves.append(Curve(f"{quantity} by {kind}", provider, np.array(strengths), np.mean(found, axis=1)))
 
 
 @attack(
     NAME,
     "confidentiality",
-    "Watches the power of one provider's electronics, or is a tenant of its machine after or beside the service; has few labelled rows "
-    "or answers to queries of its own.",
+    "watches the power of one provider's electronics, or is a tenant of its machine after or beside the service; has a few labelled "
+    "rows, or answers to queries of its own",
 )
 def run(victim: Victim) -> AttackResult:
     """See ``side_channels``."""

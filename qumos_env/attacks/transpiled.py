@@ -327,8 +327,8 @@ def _distances(fits: Sequence[Sequence[Fit]]) -> np.ndarray:
 @attack(
     NAME,
     "confidentiality",
-    "Runs one provider's native circuits for queries of its own, whose encoded inputs it knows; undoes the transpilation and steals with "
-    "what it recovers.",
+    "runs one provider's native circuits, also for queries of its own, whose encoded inputs it knows; has a few labelled rows; undoes "
+    "the transpilation and steals with what it recovers",
 )
 def run(victim: Victim) -> AttackResult:
     """See ``transpiled_theft``."""

@@ -45,9 +45,8 @@ class Victim:
         Raises:
             EvaluationFailure: a training diverged.
         """
-        scenario = workload.scenario
         rows = workload.protocol.draws(seed)
-        model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
+        model = workload.model(design)
         preprocessors = tuple(workload.owner(draw.train) for draw in rows)
         features, labels = workload.protocol.dataset.features, workload.protocol.dataset.labels
         inputs = np.stack([fitted.transform(features[draw.train]) for fitted, draw in zip(preprocessors, rows, strict=True)])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Plot
 from ..attacks.results import Curve, Figure, Interval, mean_interval
 from ..html import image, page, table
 from ..rendering import design_figure, figure_png
-from .run import GOALS, Audit
+from .run import GOALS, NOT_RUN, Audit
 
 HEADINGS = ("attack", "figure", "value", "control", "gain", "what the control is")
 # Figures that stand in the summary, as a pattern for their names; of an attack that is not listed, all do.
@@ -67,7 +67,7 @@ _AXES = (
 
 
 def table_rows(figures: Sequence[Figure], *, notes: bool = True) -> list[tuple[str, ...]]:
-    """One row of text per figure, under ``HEADINGS``; without ``notes`` only where they say why there is no figure."""
+    """One row of text per figure, under ``HEADINGS``; without ``notes`` only where they say why models are missing from it."""
     return [
         (
             figure.attack,
@@ -75,7 +75,7 @@ def table_rows(figures: Sequence[Figure], *, notes: bool = True) -> list[tuple[s
             text(figure.interval) if figure.interval.known else "n/a",
             text(figure.control_interval) if figure.control_interval.known else "-",
             text(figure.gain, signed=True) if figure.gain.known else "-",
-            "; ".join(filter(None, (figure.control, figure.note if notes or not figure.interval.known else ""))),
+            "; ".join(filter(None, (figure.control, figure.note if notes or not np.isfinite(figure.values).all() else ""))),
         )
         for figure in figures
     ]
@@ -90,7 +90,7 @@ def text(interval: Interval, *, signed: bool = False) -> str:
 
 def by_goal(audit: Audit, *, summary: bool = False) -> dict[str, list[Figure]]:
     """The audit's figures by what they threaten, goals without figures left out; only those of ``HEADLINES`` in a ``summary``."""
-    chosen = [one for one in audit.figures if not summary or re.search(HEADLINES.get(one.attack, ""), one.name)]
+    chosen = [one for one in audit.figures if not summary or one.name == NOT_RUN or re.search(HEADLINES.get(one.attack, ""), one.name)]
     grouped = {goal: [figure for figure in chosen if figure.goal == goal] for goal in GOALS}
     return {goal: figures for goal, figures in grouped.items() if figures}
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..attacks.registry import Attack
-from ..attacks.results import AttackResult, Curve, Figure, Goal, Interval, mean_interval
+from ..attacks.results import AttackResult, Curve, Figure, Goal, mean_interval
 from ..attacks.suite import ATTACKS
 from ..attacks.victim import Victim
 from ..design import Design
-from ..errors import QumosError, unknown
+from ..errors import EvaluationFailure, QumosError, one_line, unknown
 from ..scenario import Scenario
 from ..workload import Workload
 
 GOALS: tuple[Goal, ...] = ("confidentiality", "integrity", "availability")
 FIRST_SEED = 10_000
 """Seeds of an audit start here, above the scenario's own: no search has been scored with them."""
+NOT_RUN = "not run"
+"""Name of the figure of an attack that cannot be run on a design."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Audit:
             "scenario": self.scenario.name,
             "scenario_hash": self.scenario.hash,
             "seeds": list(self.seeds),
-            "accuracy": _interval(mean_interval(self.accuracy)),
+            "accuracy": mean_interval(self.accuracy).to_dict(),
             "chance": self.chance,
             "attacks": [{"name": one.name, "goal": one.goal, "adversary": one.adversary} for one in self.attacks],
             "figures": [
@@ -65,10 +67,10 @@ class Audit:
                     "goal": figure.goal,
                     "attack": figure.attack,
                     "name": figure.name,
-                    "value": _interval(figure.interval),
-                    "control": _interval(figure.control_interval),
+                    "value": figure.interval.to_dict(),
+                    "control": figure.control_interval.to_dict(),
                     "control_name": figure.control,
-                    "gain": _interval(figure.gain),
+                    "gain": figure.gain.to_dict(),
                     "units": int(np.isfinite(figure.values).sum()),
                     "note": figure.note,
                 }
@@ -125,7 +127,7 @@ def audit(
             for position, one in enumerate(chosen):
                 if on_progress is not None:
                     on_progress(index * len(chosen) + position, steps, one.name)
-                results.append(one.run(victim))
+                results.append(_run(one, victim))
     if on_progress is not None:
         on_progress(steps, steps, "done")
     labels = victim.labels[victim.rows[0].test]
@@ -141,49 +143,47 @@ def audit(
     )
 
 
+def _run(one: Attack, victim: Victim) -> AttackResult:
+    """What ``one`` measured or, where it cannot be run on this design and scenario, a figure that says why."""
+    try:
+        return one.run(victim)
+    except (QumosError, EvaluationFailure) as error:
+        nothing = np.full(len(victim.rows), np.nan)
+        return AttackResult([Figure(one.goal, one.name, NOT_RUN, nothing, note=f"n/a: {one_line(error)}")])
+
+
 def _gather_figures(results: Sequence[AttackResult]) -> list[Figure]:
     """Figures of the same attack and name, from several seeds, as one."""
     groups: dict[tuple[str, str], list[Figure]] = {}
     for result in results:
         for figure in result.figures:
             groups.setdefault((figure.attack, figure.name), []).append(figure)
-    found = []
-    for same in groups.values():
-        first = same[0]
-        controls = [figure.controls for figure in same if figure.controls is not None]
-        notes = list(dict.fromkeys(figure.note for figure in same if figure.note))
-        found.append(
-            Figure(
-                first.goal,
-                first.attack,
-                first.name,
-                np.concatenate([figure.values for figure in same]),
-                np.concatenate(controls) if len(controls) == len(same) else None,
-                first.control,
-                first.constant,
-                # Notes with counts of one seed each would fill a page.
-                notes[0] + (" (first seed)" if len(notes) > 1 else "") if notes else "",
-            )
-        )
-    return found
+    return [_joined(same) for same in groups.values()]
+
+
+def _joined(same: Sequence[Figure]) -> Figure:
+    """One figure of several seeds; a seed in which it could not be measured may lack its control."""
+    model = next((figure for figure in same if figure.control), same[0])
+    controls = None
+    if model.controls is not None:
+        controls = np.concatenate([np.full(len(one.values), np.nan) if one.controls is None else one.controls for one in same])
+    notes = list(dict.fromkeys(figure.note for figure in same if figure.note))
+    return replace(
+        model,
+        values=np.concatenate([figure.values for figure in same]),
+        controls=controls,
+        # Notes with counts of one seed each would fill a page.
+        note=notes[0] + (" (first seed)" if len(notes) > 1 else "") if notes else "",
+    )
 
 
 def _gather_curves(results: Sequence[AttackResult]) -> list[Curve]:
-    """Curves of the same plot and name, from several seeds, as their mean; all share their points."""
-    groups: dict[tuple[str, str], list[Curve]] = {}
+    """Curves of the same plot, name and points, from several seeds, as their mean."""
+    groups: dict[tuple[str, str, tuple[float, ...]], list[Curve]] = {}
     for result in results:
         for curve in result.curves:
-            groups.setdefault((curve.plot, curve.name), []).append(curve)
-    return [
-        Curve(plot, name, same[0].x, np.mean([curve.y for curve in same], axis=0))
-        for (plot, name), same in groups.items()
-        if all(np.array_equal(curve.x, same[0].x) for curve in same)
-    ]
-
-
-def _interval(interval: Interval) -> dict[str, float | None]:
-    values = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    return {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+            groups.setdefault((curve.plot, curve.name, tuple(curve.x)), []).append(curve)
+    return [replace(same[0], y=np.mean([curve.y for curve in same], axis=0)) for same in groups.values()]
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

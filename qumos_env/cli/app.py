@@ -43,13 +43,15 @@ class Move(Protocol):
 @contextmanager
 def progress_bar(description: str) -> Iterator[Move]:
     """A progress bar on standard error; yields the function that moves it."""
+    output = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=output,
         transient=True,
+        disable=not output.is_terminal,
     ) as progress:
         task = progress.add_task(description, total=None)
 

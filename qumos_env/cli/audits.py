@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from ..design import Design
 from ..errors import QumosError, unknown
 from ..files import write_text
 from ..scenario import load_scenario
 from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, progress_bar
+
+_DIGITS = 9  # of a number of shots: what a sampler's integers hold
 
 
 @app.command()
@@ -33,10 +35,8 @@ def audit(
     from ..audit import audit as run_audit
     from ..audit.report import HEADINGS, by_goal, html_page, table_rows, text
 
-    if out is not None and out.suffix != ".html":
-        raise QumosError(f"{out}: the ending must be .html")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise QumosError(f"{out}: folder {out.absolute().parent} does not exist")
+    if out is not None:
+        _check_report(out)
     loaded = Design.load(design)
     with progress_bar("audit:") as move:
         found = run_audit(loaded, load_scenario(scenario), seeds=seeds, attacks=attack or (), limits=not reference, on_progress=move)
@@ -86,13 +86,14 @@ def membership(
     chosen.check_design(loaded)
     workload = Workload(chosen)
     number = chosen.seed if seed is None else seed
-    with progress_bar("shots") as move:
-        rows = shots_study(workload, loaded, number, levels, counts, on_progress=move)
-    published = qmu_protocol(Victim.train(workload, loaded, number)).figures if protocol == "qmu" else []
+    with progress_bar("shots") as move, threadpool_limits(1):
+        victim = Victim.train(workload, loaded, number)
+        rows = shots_study(victim, levels, counts, on_progress=move)
+        published = qmu_protocol(victim).figures if protocol == "qmu" else []
     if as_json:
-        figures = [{"name": one.name, "value": asdict(one.interval), "control": asdict(one.control_interval)} for one in published]
+        figures = [{"name": one.name, "value": one.interval.to_dict(), "control": one.control_interval.to_dict()} for one in published]
         levels_found = [
-            {"shots": row.shots, "repeats": row.repeats, "accuracy": asdict(row.accuracy), "auc": asdict(row.auc)} for row in rows
+            {"shots": row.shots, "repeats": row.repeats, "accuracy": row.accuracy.to_dict(), "auc": row.auc.to_dict()} for row in rows
         ]
         typer.echo(json.dumps({"shots": levels_found, "qmu": figures}, indent=2))
         return
@@ -143,6 +144,17 @@ def unlearn(
     console().print(f"wrote {out}")
 
 
+def _check_report(out: Path) -> None:
+    """Raises QumosError where a report cannot be written: an audit takes minutes."""
+    if out.suffix != ".html":
+        raise QumosError(f"{out}: the ending must be .html")
+    if not out.absolute().parent.is_dir():
+        raise QumosError(f"{out}: folder {out.absolute().parent} does not exist")
+    for path in (out, out.with_suffix(".json")):
+        if path.is_dir():
+            raise QumosError(f"{path}: is a folder")
+
+
 def _numbers(option: str, text: str, *, exact: bool = False) -> list[int | None]:
     """The whole numbers of a list such as ``10,100,exact``."""
     found: list[int | None] = []
@@ -150,8 +162,9 @@ def _numbers(option: str, text: str, *, exact: bool = False) -> list[int | None]
         word = piece.strip()
         if exact and word == "exact":
             found.append(None)
-        elif word.isdecimal() and int(word) > 0:
+        elif word.isdecimal() and len(word) <= _DIGITS and int(word) > 0:
             found.append(int(word))
         else:
-            raise QumosError(f"{option}: {word!r} is not a number of {option[2:]}; such as 10,100{',exact' if exact else ''}")
+            example = f"10,100{',exact' if exact else ''}"
+            raise QumosError(f"{option}: {word!r} is not a number of {option[2:]} from 1 to {10**_DIGITS - 1:,}; such as {example}")
     return found

@@ -20,7 +20,7 @@ from ..attacks.victim import Victim
 from ..deployment.bundle import MANIFEST, Bundle, read_bundle, write_bundle
 from ..errors import QumosError, unknown
 from ..files import check_target
-from ..model import DistributedQNN, Parameters
+from ..model import Parameters
 from ..scenario import Scenario, list_scenarios, load_scenario
 from ..workload import Workload
 from .mechanisms import MECHANISMS
@@ -133,7 +133,7 @@ def _victim(folder: Path, parent: Bundle, workload: Workload) -> Victim:
     fitted = workload.owner(rows[0].train)
     if len(rows[0].train) != manifest.get("train_rows") or not _alike(fitted.matrix, parent.preprocessor.matrix):
         raise QumosError(f"{folder}: data set {scenario.data.source!r} is not the one that the bundle was trained on")
-    model = DistributedQNN(parent.design, workload.n_classes, scenario.model, scenario.data.axis)
+    model = workload.model(parent.design)
     trained = Parameters.stack([parent.parameters(scenario.data.axis)])
     return Victim(workload, seed, model, trained, rows, (parent.preprocessor,))
 

@@ -1,0 +1,448 @@
+"""The audit and its commands: every attack over several seeds, figures joined by name, reports on paper and in JSON."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qumos_env.ansatz import interleaved, ry_cz_ry
+from qumos_env.attacks import canaries
+from qumos_env.attacks.registry import Attack
+from qumos_env.attacks.results import AttackResult, Curve, Figure, mean_interval
+from qumos_env.attacks.suite import ATTACKS
+from qumos_env.attacks.victim import Victim
+from qumos_env.audit import Audit, audit
+from qumos_env.audit.report import HEADLINES, by_goal, html_page, table_rows
+from qumos_env.audit.run import FIRST_SEED, NOT_RUN
+from qumos_env.cli import app, run
+from qumos_env.deployment.bundle import read_bundle
+from qumos_env.design import Design, Gate
+from qumos_env.errors import EvaluationFailure, QumosError
+from qumos_env.scenario import Scenario, load_scenario
+from qumos_env.unlearning.bundle import rows_digest
+from qumos_env.workload import Workload
+
+SCENARIO = """name = "tiny"
+title = "tiny <b>"
+[data]
+source = "iris"
+reducer = "none"
+[draws]
+count = 3
+train_rows = 30
+thief_rows_per_class = 3
+tuning_rows = 12
+[design]
+qubits = 4
+max_parts = 2
+max_part_qubits = 3
+max_gate_cuts = 1
+max_gates = 16
+shots = [50]
+[model]
+steps = 15
+[threat]
+steps = 10
+[[providers]]
+name = "aurora"
+[[providers]]
+name = "borealis"
+"""
+PROVIDERS = ("aurora", "borealis")
+DESIGN = ry_cz_ry(interleaved(4, 2), PROVIDERS, 1)
+K = 3
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    (tmp_path / "tiny.toml").write_text(SCENARIO, encoding="utf-8")
+    (tmp_path / "design.json").write_text(DESIGN.to_json(), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
+    path = tmp_path_factory.mktemp("scenario") / "tiny.toml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    return load_scenario(path)
+
+
+def figure(name: str, values: np.ndarray, controls: np.ndarray | None = None, control: str = "", note: str = "") -> Figure:
+    return Figure("integrity", "planted", name, values, controls, control, note=note)
+
+
+def planted(victim: Victim) -> AttackResult:
+    """Values that tell the seed and the draw; one figure is not measurable with an even seed, nor is its control."""
+    values = victim.seed + np.arange(float(K))
+    even = victim.seed % 2 == 0
+    nothing = np.full(K, np.nan)
+    sometimes = figure("sometimes", nothing, note="n/a: even") if even else figure("sometimes", values, values - 1, "one less")
+    return AttackResult(
+        [figure("always", values, values / 2, "half", f"seed {victim.seed}"), sometimes, figure("never", nothing, note="n/a: never")],
+        [Curve("plot", "line", np.array([0.0, 1.0]), np.array([victim.seed, np.nan]))],
+    )
+
+
+@pytest.fixture
+def only_planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Victim], AttackResult]], None]:
+    """Leaves one attack in the registry."""
+
+    def leave(attack: Callable[[Victim], AttackResult]) -> None:
+        for name in list(ATTACKS):
+            monkeypatch.delitem(ATTACKS, name)
+        monkeypatch.setitem(ATTACKS, "planted", Attack("planted", "integrity", "plants <figures>", attack))
+
+    return leave
+
+
+@pytest.fixture(scope="module")
+def whole(scenario: Scenario) -> Iterator[Audit]:
+    """All attacks, two seeds; few sessions of inspection, which take longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canaries, "HONEST_SESSIONS", 60)
+        patch.setattr(canaries, "FAULTY_SESSIONS", 6)
+        yield audit(DESIGN, scenario, seeds=2)
+
+
+def test_every_attack_runs_on_every_seed(whole: Audit) -> None:
+    """One value per model of both seeds, or per pair or jackknife unit; no figure without a control or a reason."""
+    assert {one.attack for one in whole.figures} == set(ATTACKS) == {one.name for one in whole.attacks}
+    assert whole.seeds == (FIRST_SEED, FIRST_SEED + 1) and whole.accuracy.shape == (2 * K,)
+    assert len({(one.attack, one.name) for one in whole.figures}) == len(whole.figures)
+    for one in whole.figures:
+        assert one.name != NOT_RUN and one.goal == ATTACKS[one.attack].goal
+        assert len(one.values) == (2 * 8 if one.attack == "membership-shadows" else 2 * K)
+        assert np.isfinite(one.values).all() or one.note, one.name
+        if one.interval.known:
+            assert one.control and one.control_interval.known, one.name
+    for curve in whole.curves:
+        assert curve.x.shape == curve.y.shape and np.isfinite(curve.y).any()
+
+
+def test_the_service_is_measured_as_it_is(whole: Audit, scenario: Scenario) -> None:
+    """The accuracy of the very models, and the share of the largest class of the test split."""
+    workload = Workload(scenario)
+    right = []
+    for seed in whole.seeds:
+        victim = Victim.train(workload, DESIGN, seed)
+        right.append(np.mean(victim.answer(victim.test, 0).argmax(axis=-1) == victim.labels[victim.test], axis=1))
+    np.testing.assert_array_equal(whole.accuracy, np.concatenate(right))
+    labels = workload.protocol.dataset.labels[workload.protocol.test]
+    assert whole.chance == max(np.mean(labels == label) for label in set(labels))
+
+
+def test_a_curve_of_every_seed_is_kept(whole: Audit, scenario: Scenario) -> None:
+    """Curves share their points over the seeds, so that none is drawn twice or lost."""
+    assert len({(curve.plot, curve.name) for curve in whole.curves}) == len(whole.curves)
+    assert {"canary ROC, aurora", "canary ROC, borealis"} <= {curve.plot for curve in whole.curves}
+
+
+def test_adversaries_are_told_alike() -> None:
+    """What it does, without a subject: a verb in the third person, no capital, no full stop."""
+    for attack in ATTACKS.values():
+        word = attack.adversary.split()[0]
+        assert word.islower() and word.endswith("s"), attack.adversary
+        assert not attack.adversary.endswith(".")
+
+
+def test_headlines_are_figures(whole: Audit) -> None:
+    """Every pattern of the summary finds some figure of its attack."""
+    summary = {one.attack for figures in by_goal(whole, summary=True).values() for one in figures}
+    assert set(HEADLINES) <= set(ATTACKS) and summary == set(ATTACKS)
+
+
+def test_a_summary_says_where_models_are_missing() -> None:
+    """Remarks are for the full table, but not those on a figure of fewer models than there are."""
+    note = "2 of 3 models have too few rows"
+    some = figure("some", np.array([0.7, np.nan, np.nan]), np.zeros(3), "control", note)
+    every = figure("every", np.ones(3), np.zeros(3), "control", note)
+    assert [row[-1] for row in table_rows([some, every], notes=False)] == [f"control; {note}", "control"]
+    assert [row[-1] for row in table_rows([some, every])] == [f"control; {note}"] * 2
+
+
+def no_constant(text: str) -> None:
+    raise AssertionError(f"{text} is not JSON")
+
+
+def test_json_is_strict_and_says_why_there_is_no_figure(whole: Audit) -> None:
+    found = json.loads(whole.to_json(), parse_constant=no_constant)
+    assert found["design_hash"] == DESIGN.hash and found["scenario"] == "tiny" and len(found["figures"]) == len(whole.figures)
+    missing = [one for one in found["figures"] if one["value"]["mean"] is None]
+    assert missing and all("n/a" in one["note"] or "repeats tell nothing" in one["note"] or "labels only" in one["note"] for one in missing)
+    for one, figure in zip(found["figures"], whole.figures, strict=True):
+        assert one["units"] == np.isfinite(figure.values).sum()
+        if figure.interval.known:
+            assert one["value"]["mean"] == figure.interval.mean and one["gain"]["mean"] == figure.gain.mean
+
+
+class Links(HTMLParser):
+    """Collects what a page loads or leads to, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.targets += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_needs_nothing_else(whole: Audit) -> None:
+    """Pictures inside, no script, no link; the scenario's title is text. Every figure and adversary is on it."""
+    few = replace(whole, curves=whole.curves[:4])
+    page = html_page(few)
+    links = Links(page)
+    pictures = len({curve.plot for curve in few.curves}) + 2  # the design, and theft as bars
+    assert len(links.targets) == pictures and all(target.startswith("data:image/png;base64,") for target in links.targets)
+    assert not links.tags & {"script", "link", "iframe"} and "url(" not in page and "@import" not in page
+    assert "tiny <b>" in links.text
+    for one in whole.figures:
+        assert one.name in links.text
+    for attack in whole.attacks:
+        assert attack.adversary in links.text
+
+
+def test_figures_of_seeds_are_joined_by_name(scenario: Scenario, only_planted: Any) -> None:
+    """Values and controls of all models, in order; a seed without a control does not cost the other its own."""
+    only_planted(planted)
+    found = audit(DESIGN, scenario, seeds=2)
+    always, sometimes, never = found.figures
+    values = np.concatenate([seed + np.arange(K) for seed in found.seeds])
+    np.testing.assert_array_equal(always.values, values)
+    np.testing.assert_array_equal(always.controls, values / 2)
+    assert always.control == "half" and always.note == f"seed {FIRST_SEED} (first seed)"
+    assert always.gain.mean == pytest.approx(np.mean(values / 2))
+    np.testing.assert_array_equal(sometimes.values, np.where(values < FIRST_SEED + 1, np.nan, sometimes.values))
+    assert np.isnan(sometimes.values[:K]).all() and sometimes.control == "one less"
+    assert sometimes.gain.mean == 1 and sometimes.control_interval.mean == pytest.approx(values[K:].mean() - 1)
+    assert not never.interval.known and never.note == "n/a: never"
+    (curve,) = found.curves
+    assert curve.y[0] == np.mean(found.seeds) and np.isnan(curve.y[1])
+    assert json.loads(found.to_json(), parse_constant=no_constant)["curves"][0]["y"][1] is None
+
+
+def test_the_control_covers_the_units_that_were_measured() -> None:
+    """Paired: a unit without a value takes no part in the control either."""
+    one = figure("some", np.array([1.0, np.nan, 3.0]), np.array([0.0, 100.0, 1.0]), "control")
+    assert one.interval.mean == 2 and one.control_interval.mean == 0.5 and one.gain.mean == 1.5
+    assert mean_interval(np.array([2.0])).to_dict() == {"mean": 2.0, "low": None, "high": None}
+
+
+@pytest.mark.parametrize("error", [QumosError("too few\nrows"), EvaluationFailure("diverged")])
+def test_an_attack_that_cannot_run_does_not_end_the_audit(scenario: Scenario, only_planted: Any, error: Exception) -> None:
+    def fails(victim: Victim) -> AttackResult:
+        raise error
+
+    only_planted(fails)
+    found = audit(DESIGN, scenario, seeds=2)
+    (one,) = found.figures
+    assert one.name == NOT_RUN and one.values.shape == (2 * K,) and not one.interval.known
+    assert one.note == f"n/a: {' '.join(str(error).split())}"
+    assert by_goal(found, summary=True) == {"integrity": [one]}
+    assert table_rows([one], notes=False)[0][2] == "n/a" and one.note in html_page(found)
+
+
+def test_shadows_that_the_data_cannot_feed_are_not_run(scenario: Scenario) -> None:
+    """Halves of a pool need twice the train rows."""
+    data = scenario.model_dump()
+    data["draws"] |= {"train_rows": 75}
+    found = audit(DESIGN, Scenario.model_validate(data), seeds=1, attacks=["membership-shadows"])
+    assert [one.name for one in found.figures] == [NOT_RUN] and "halves of 75 rows" in found.figures[0].note
+
+
+CENTRAL = ry_cz_ry((0, 0, 0, 0), ("aurora",), 1)
+VARIANTS = {
+    "gate cut": (Design(DESIGN.partition, DESIGN.assignment, (*DESIGN.gates, Gate("rzz", (0, 1)))), True),
+    "shots": (Design(DESIGN.partition, DESIGN.assignment, DESIGN.gates, shots=50), True),
+    "one provider": (CENTRAL, False),
+}
+QUICK = ("membership", "membership-shots", "outage", "slowdown", "poisoning", "crosstalk-faults", "transpiled-theft", "label-recovery")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_every_kind_of_design_can_be_audited(variant: str, scenario: Scenario) -> None:
+    design, limits = VARIANTS[variant]
+    found = audit(design, scenario, seeds=1, attacks=QUICK, limits=limits)
+    assert {one.attack for one in found.figures} == set(QUICK) and NOT_RUN not in {one.name for one in found.figures}
+    assert all(one.interval.known or one.note for one in found.figures)
+    assert html_page(found)
+
+
+def test_same_seeds_same_bits(scenario: Scenario) -> None:
+    chosen = ["membership", "outage"]
+    one, other = (audit(DESIGN, scenario, seeds=1, attacks=chosen).to_json() for _ in range(2))
+    assert one == other
+
+
+# The commands
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    capsys.readouterr()
+    code = run(app, [str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    code, out, err = call(capsys, *arguments)
+    assert code == 0, err
+    return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_audit_writes_a_page_and_json(folder: Path, capsys: pytest.CaptureFixture[str], only_planted: Any) -> None:
+    """The same figures in both, in the terminal and with --json; nothing else is left behind."""
+    only_planted(planted)
+    before = contents(folder)
+    text = output(capsys, "audit", "design.json", "-s", "tiny.toml", "--seeds", 2, "--out", "x.html")
+    assert "always" in text and "wrote x.html and x.json" in text and DESIGN.hash[:12] in text
+    assert set(contents(folder)) - set(before) == {"x.html", "x.json"}
+    stored = json.loads((folder / "x.json").read_text(), parse_constant=no_constant)
+    printed = json.loads(output(capsys, "audit", "design.json", "-s", "tiny.toml", "--seeds", 2, "--json"), parse_constant=no_constant)
+    assert stored == printed and [one["name"] for one in stored["figures"]] == ["always", "sometimes", "never"]
+    assert "planted" in (folder / "x.html").read_text() and "plants &lt;figures&gt;" in (folder / "x.html").read_text()
+
+
+def test_a_failed_write_leaves_the_old_report(
+    folder: Path, capsys: pytest.CaptureFixture[str], only_planted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_planted(planted)
+    (folder / "x.html").write_text("old")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device", "x.html")
+
+    monkeypatch.setattr("os.replace", full)
+    code, _, err = call(capsys, "audit", "design.json", "-s", "tiny.toml", "--seeds", 1, "--out", "x.html")
+    assert code == 2 and len(err.strip().splitlines()) == 1 and "No space left" in err
+    assert set(contents(folder)) == {"design.json", "tiny.toml", "x.html"} and (folder / "x.html").read_text() == "old"
+
+
+def test_one_attack_is_chosen_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "audit", "design.json", "-s", "tiny.toml", "--seeds", 1, "-a", "slowdown", "--json")
+    assert [one["name"] for one in json.loads(text)["attacks"]] == ["slowdown"]
+
+
+def test_membership_by_shots_beside_the_published_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON and a table; recall stands beside the false-positive rate of the same attack."""
+    command = ("membership", "design.json", "-s", "tiny.toml", "--shots", "20,exact", "--repeats", "1,2", "--protocol", "qmu")
+    found = json.loads(output(capsys, *command, "--json"), parse_constant=no_constant)
+    assert [(row["shots"], row["repeats"]) for row in found["shots"]] == [(20, 1), (20, 2), (None, 1)]
+    assert all(0 <= row["auc"]["mean"] <= 1 for row in found["shots"]) and len(found["qmu"]) == 4
+    text = output(capsys, *command)
+    assert "false-positive rate" in text and "published protocol: recall on members of class setosa" in text
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A bundle with its scenario and design."""
+    place = tmp_path_factory.mktemp("exported")
+    (place / "tiny.toml").write_text(SCENARIO, encoding="utf-8")
+    (place / "design.json").write_text(DESIGN.to_json(), encoding="utf-8")
+    assert run(app, ["export", str(place / "design.json"), "-s", str(place / "tiny.toml"), "--out", str(place / "bundle")]) == 0
+    yield place
+
+
+def test_unlearn_writes_a_bundle_and_a_report(exported: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By row numbers and by class; what was withdrawn stays secret, but can be proved."""
+    rows = sorted(Workload(load_scenario("tiny.toml")).protocol.draws(0)[0].train[:6].tolist())
+    command = ("unlearn", exported / "bundle", "-s", "tiny.toml", "--method", "ga")
+    text = output(capsys, *command, "--forget", ",".join(map(str, rows)), "--out", "less")
+    assert "6 of 30 rows forgotten" in text and "wrote less" in text and "membership AUC" in text
+    manifest = read_bundle(folder / "less").manifest
+    facts: Any = manifest["unlearning"]
+    assert facts["forgotten_rows"] == 6 and facts["rows_digest"] == rows_digest(exported / "bundle", rows)
+    found = json.loads(output(capsys, *command, "--forget", "class:virginica", "--out", "two", "--json"), parse_constant=no_constant)
+    assert found["forgotten"] == 10 and found["method"] == "ga"
+    assert {one["name"] for one in found["figures"]} >= {"forget accuracy", "forget total variation", "UQI"}
+
+
+AUDIT = ("audit", "design.json", "-s", "tiny.toml")
+MEMBERSHIP = ("membership", "design.json", "-s", "tiny.toml")
+
+
+def unlearn(
+    *, bundle: str = "bundle", scenario: str = "tiny.toml", forget: str = "class:setosa", method: str = "ga", out: str = "less"
+) -> tuple[str, ...]:
+    return ("unlearn", bundle, *(("-s", scenario) if scenario else ()), "--forget", forget, "--method", method, "-o", out)
+
+
+WRONG: dict[str, tuple[tuple[str, ...], str]] = {
+    "unknown attack": ((*AUDIT, "-a", "thefts", "-o", "x.html"), "did you mean theft"),
+    "wrong ending": ((*AUDIT, "-o", "x.pdf"), "the ending must be .html"),
+    "missing folder": ((*AUDIT, "-o", "none/x.html"), "none does not exist"),
+    "page that is a folder": ((*AUDIT, "-o", "page.html"), "page.html: is a folder"),
+    "figures that are a folder": ((*AUDIT, "-o", "data.html"), "data.json: is a folder"),
+    "no seeds": ((*AUDIT, "--seeds", "0", "-o", "x.html"), "--seeds"),
+    "design beyond the limits": (("audit", "central.json", "-s", "tiny.toml", "-o", "x.html"), "part 0 has 4 qubits"),
+    "design of another width": (("audit", "design.json", "-s", "digits-theft", "-o", "x.html"), "the register has 8"),
+    "missing design": (("audit", "none.json", "-s", "tiny.toml", "-o", "x.html"), "none.json"),
+    "unknown protocol": ((*MEMBERSHIP, "--protocol", "qum"), "did you mean qmu"),
+    "shots that are no number": ((*MEMBERSHIP, "--shots", "10,ten"), "'ten' is not a number of shots"),
+    "no shots": ((*MEMBERSHIP, "--shots", "0"), "--shots"),
+    "more shots than can be drawn": ((*MEMBERSHIP, "--shots", "9" * 30), "from 1 to 999,999,999"),
+    "exact repeats": ((*MEMBERSHIP, "--repeats", "exact"), "--repeats"),
+    "membership beyond the limits": (("membership", "central.json", "-s", "tiny.toml"), "part 0 has 4 qubits"),
+    "forget nothing": (unlearn(forget=""), "no rows are named"),
+    "forget everything": (unlearn(forget="all.txt"), "some must stay"),
+    "forget an unknown row": (unlearn(forget="9999"), "row 9999"),
+    "forget an unknown class": (unlearn(forget="class:setos"), "did you mean setosa"),
+    "unknown mechanism": (unlearn(method="gaa"), "did you mean"),
+    "damaged bundle": (unlearn(bundle="damaged"), "damaged"),
+    "no bundle": (unlearn(bundle="nothing"), "nothing"),
+    "bundle over its like": (unlearn(out="bundle"), "--force"),
+    "bundle of another scenario": (unlearn(scenario="iris-smoke"), "was made from scenario 'tiny'"),
+    "scenario that is not built in": (unlearn(scenario=""), "not built in"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_line_and_nothing_is_written(
+    case: str, folder: Path, exported: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, nothing on stdout, no half-written file; and no attack has run."""
+    for name in ("bundle", "damaged"):
+        for path, data in contents(exported / "bundle").items():
+            (folder / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name / path).write_bytes(data)
+    victim = next((folder / "damaged").glob("owner/*.json"))
+    victim.write_bytes(victim.read_bytes()[:-3] + b"7]}")
+    train = Workload(load_scenario("tiny.toml")).protocol.draws(0)[0].train
+    (folder / "all.txt").write_text("\n".join(map(str, train)))
+    (folder / "central.json").write_text(CENTRAL.to_json(), encoding="utf-8")
+    (folder / "page.html").mkdir()
+    (folder / "data.json").mkdir()
+
+    def untouched(victim: Victim) -> AttackResult:
+        raise AssertionError("ran")
+
+    for name, attack in list(ATTACKS.items()):
+        monkeypatch.setitem(ATTACKS, name, Attack(attack.name, attack.goal, attack.adversary, untouched))
+    before = contents(folder)
+    arguments, words = WRONG[case]
+    code, out, err = call(capsys, *arguments)
+    assert code == 2, (out, err)
+    message = err.strip()  # a progress bar that ends leaves an empty line
+    assert out == "" and len(message.splitlines()) == 1 and message.startswith("error: "), err
+    assert words in err
+    assert contents(folder) == before
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
