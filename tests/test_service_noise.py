@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from qumos_env.ansatz import contiguous, ry_cz_ry
+from qumos_env.attacks.service_modes import service_modes
+from qumos_env.attacks.victim import Victim
 from qumos_env.circuits import input_symbol, part_blocks, weight_symbol
 from qumos_env.design import Design, Gate
 from qumos_env.errors import QumosError
@@ -13,6 +15,7 @@ from qumos_env.model import DistributedQNN, Parameters
 from qumos_env.noisy_stack import NoisyStack
 from qumos_env.scenario import Scenario, parse_scenario
 from qumos_env.simulation.channels import NoiseSpec, ReadoutError
+from qumos_env.workload import Workload
 
 DESIGN = ry_cz_ry(contiguous(4, 2), ("aurora", "borealis"), 2)
 NOISE = {
@@ -96,6 +99,21 @@ def test_a_scenario_scores_the_noisy_service() -> None:
     assert scenario(False).hash != scenario(True).hash
     with pytest.raises(QumosError, match=r"service\.noise is true, but no provider has noise"):
         scenario(True, two_qubit=0.0)
+
+
+def test_the_audit_reports_all_ways_to_run() -> None:
+    """Exact, shots, noise and both, each beside exact; noise is that of the scenario's providers, or a typical one that is said to be."""
+    ruinous = parse_scenario(scenario(True).model_dump(mode="json") | {"providers": [{"name": "aurora", "noise": {"one_qubit": 0.75}}] * 1})
+    design = ry_cz_ry((0,) * 4, ("aurora",), 1)
+    found = {figure.name: figure for figure in service_modes(Victim.train(Workload(ruinous), design, 1)).figures}
+    assert list(found) == ["exact: accuracy", "1,000 shots: accuracy", "noise: accuracy", "noise and 1,000 shots: accuracy"]
+    assert found["exact: accuracy"].gain.mean == 0 and found["exact: accuracy"].interval.mean > 0.6
+    # Complete depolarisation leaves a constant answer.
+    assert found["noise: accuracy"].interval.mean == pytest.approx(1 / 3, abs=0.02)
+    quiet = parse_scenario(ruinous.model_dump(mode="json") | {"service": {"noise": False}, "providers": [{"name": "aurora"}]})
+    typical = {figure.name: figure for figure in service_modes(Victim.train(Workload(quiet), design, 1)).figures}
+    assert "assumed" in typical["noise: accuracy"].note
+    assert typical["noise: accuracy"].interval.mean > 0.6
 
 
 def test_a_stack_of_parameters() -> None:

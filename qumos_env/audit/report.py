@@ -18,6 +18,7 @@ from .run import GOALS, NOT_RUN, Audit
 HEADINGS = ("attack", "figure", "value", "control", "gain", "what the control is")
 # Figures that stand in the summary, as a pattern for their names; of an attack that is not listed, all do.
 HEADLINES = {
+    "service": "",
     "theft": "^best thief|^no loot",
     "transpiled-theft": "guessed ansatz, fine-tune",
     "label-recovery": "^[^,]*: labels",

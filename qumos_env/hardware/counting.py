@@ -151,10 +151,10 @@ def _class_gates(structure: _Structure, native: NativeGates) -> int:
     """Native two-qubit gates for a run with generic angles; designs share most of their runs."""
     line = cirq.LineQubit.range(2)
     exponents = np.random.default_rng(_GENERIC).uniform(-1, 1, len(structure))
-    circuit = cirq.Circuit(
-        (gate(exponent=exponents[symbol]) if symbol is not None else gate).on(*(line[slot] for slot in slots))  # type: ignore[operator,union-attr]
-        for gate, symbol, slots in structure
-    )
+    circuit = cirq.Circuit()
+    for gate, symbol, slots in structure:
+        chosen = gate if isinstance(gate, cirq.Gate) else gate(exponent=exponents[symbol or 0])
+        circuit.append(chosen.on(*[line[slot] for slot in slots]))
     x, y, z = np.abs(cirq.kak_decomposition(circuit.unitary(qubit_order=line)).interaction_coefficients)
     present = int(np.sum(np.array([x, y, z]) > _EXACT))
     if native == "cz":
