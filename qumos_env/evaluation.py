@@ -302,7 +302,7 @@ class Evaluator:
         stolen: list[dict[tuple[str, str], tuple[float, float]]] = [{} for _ in draws]
         for number, thief in enumerate(thieves):
             keys = [(*draw.key, number) for draw in draws]
-            tiers: Sequence[str] = self.scenario.threat.tiers if thief.provider != QUERIES_ONLY else ("guessed-rest",)
+            tiers: Sequence[str] = thief.tiers(self.scenario.threat.tiers) if thief.provider != QUERIES_ONLY else ("guessed-rest",)
             for tier in tiers:
                 predicted = thief.attack(tier, trained, rows, labels, answers, targets, keys).argmax(axis=-1)
                 for draw, mine, found in zip(draws, predicted, stolen, strict=True):

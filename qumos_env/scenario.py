@@ -104,8 +104,7 @@ class DesignSection(_Section):
         qubits: width of the register, one feature a qubit.
         max_parts, max_part_qubits: limits of the partition.
         max_gates: gate budget.
-        max_gate_cuts: how many rzz may span two parts. Scoring simulates them uncut, and a thief that holds one side only is
-            not given the variants of the cut, so theft is understated there; no built-in scenario allows cuts.
+        max_gate_cuts: how many rzz may span two parts, at most 3: a part that c cuts touch runs 5**c circuits.
         gates: the gates that may be placed.
         vocabulary: single gates, whole-part blocks, or both.
         shots: ladder of repetitions; empty scores exact expectation values.
@@ -116,7 +115,7 @@ class DesignSection(_Section):
     max_parts: Positive = 2
     max_part_qubits: Positive = 5
     max_gates: Positive = 56
-    max_gate_cuts: Count = 0
+    max_gate_cuts: Annotated[int, Field(ge=0, le=3)] = 0
     gates: tuple[str, ...] = tuple(REGISTRY)
     vocabulary: Literal["gates", "blocks", "both"] = "blocks"
     shots: tuple[Positive, ...] = ()

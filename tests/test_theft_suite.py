@@ -20,6 +20,8 @@ from qumos_env.attacks.results import Figure
 from qumos_env.attacks.theft import AUDIT_TIERS, TIERS, Thief, ThiefRows, nearest_mean_logits
 from qumos_env.attacks.theft_audit import Effort, Scene, audit_theft, coalitions, without_loot
 from qumos_env.attacks.victim import Victim
+from qumos_env.cutting.estimator import CutEngine
+from qumos_env.cutting.gate_cuts import cut_angles
 from qumos_env.design import Design, Gate
 from qumos_env.errors import QumosError
 from qumos_env.heads import make_head, softmax
@@ -154,10 +156,9 @@ def test_a_coalition_of_all_providers_recovers_the_model(make_victim: Callable[.
     assert everyone.interval.mean > accuracy(victim) - 0.07 > alone.interval.mean + 0.2
 
 
-@pytest.mark.parametrize("cut", [(), gates("rzz 0 1, ry 0, ry 1")])
-def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victim: Callable[..., Victim], cut: tuple[Gate, ...]) -> None:
-    """Stolen circuits under the known head give the owner's own answers, row by row, once the encoding is the same; also over a cut."""
-    design = Design(SPLIT.partition, SPLIT.assignment, (*SPLIT.gates, *cut))
+def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victim: Callable[..., Victim]) -> None:
+    """Stolen circuits under the known head give the owner's own answers, row by row, once the encoding is the same."""
+    design = SPLIT
     victim = make_victim(design, model={"head": "fixed", "steps": 5})
     scenario = victim.scenario
     thief = Thief(design, ("borealis", "aurora"), 2, scenario.model, scenario.threat, scenario.data.axis)
@@ -166,6 +167,54 @@ def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victi
     blank = np.zeros((4, inputs.shape[1]), int)
     answers = thief.attack("as-is", victim.trained, rows, blank, one_hot(blank, 2), rows, victim.keys(0))
     np.testing.assert_allclose(answers, victim.answer(victim.test, 1), atol=1e-6)
+
+
+CUT = Design(SPLIT.partition, SPLIT.assignment, (*SPLIT.gates, *gates("rzz 0 1, ry 0, ry 1")))
+
+
+def test_no_thief_has_the_angle_of_a_cut(make_victim: Callable[..., Victim]) -> None:
+    """Not even one that holds both sides: whatever the trained angle is, it gets the same, and its circuit is not the owner's."""
+    victim = make_victim(CUT, model={"head": "fixed", "steps": 5})
+    scenario = victim.scenario
+    (secret,) = cut_angles(CUT)
+    other = Parameters(victim.trained.angles + 1.3 * (np.arange(CUT.n_trainable) == secret), victim.trained.head)
+    inputs = victim.encode(victim.test)
+    rows, labels = ThiefRows(inputs, inputs), victim.labels[victim.test]
+    answers = victim.answer(victim.test, 1)
+    for providers in (("aurora", "borealis"), ("aurora",)):
+        thief = Thief(CUT, providers, 2, scenario.model, scenario.threat, scenario.data.axis)
+        for tier in thief.tiers(("as-is", "frozen-head", "fine-tune")):
+            found, again = (
+                thief.attack(tier, loot, rows, labels, answers, rows, victim.keys(0), steps=3) for loot in (victim.trained, other)
+            )
+            np.testing.assert_array_equal(found, again)
+    everything = Thief(CUT, ("aurora", "borealis"), 2, scenario.model, scenario.threat, scenario.data.axis)
+    found = everything.attack("as-is", victim.trained, rows, labels, answers, rows, victim.keys(0))
+    assert np.abs(found - answers).max() > 0.01
+
+
+def test_variants_of_a_cut_tell_more_than_the_plain_circuit(make_victim: Callable[..., Victim]) -> None:
+    """Labels that the plain circuit of a side cannot show but its variants can: the phase that only S reads."""
+    victim = make_victim(CUT, model={"head": "fixed", "steps": 5})
+    scenario = victim.scenario
+    thief = Thief(CUT, "aurora", 2, scenario.model, scenario.threat, scenario.data.axis)
+    assert thief.tiers(("frozen-head",)) == ["frozen-head", "cut-variants"]
+    assert Thief(SPLIT, "aurora", 2, scenario.model, scenario.threat, scenario.data.axis).tiers(("frozen-head",)) == ["frozen-head"]
+    inputs = victim.encode(victim.test)
+    rows = ThiefRows(inputs, inputs)
+    engine = CutEngine(CUT, scenario.data.axis)
+    plain = thief.stolen.readout(victim.trained.angles, inputs)
+    features = engine.variant_readout([0], victim.trained.angles, inputs)
+    # A label that is a linear function of one variant's reading, as far as the plain readings do not explain it.
+    design = np.concatenate([plain, np.ones((*plain.shape[:2], 1))], axis=-1)
+    left = np.stack([one - d @ np.linalg.lstsq(d, one, rcond=None)[0] for one, d in zip(features, design, strict=True)])
+    labels = (left[..., left.std(axis=1).mean(axis=0).argmax()] > 0).astype(int)
+    answers = one_hot(labels, 2)
+    right = {}
+    for tier in ("frozen-head", "cut-variants"):
+        found = thief.attack(tier, victim.trained, rows, labels, answers, rows, victim.keys(0), steps=200)
+        right[tier] = np.mean(found.argmax(axis=-1) == labels)
+    assert right["cut-variants"] > 0.85 > right["frozen-head"] + 0.1
 
 
 def test_as_is_reads_what_is_missing_as_nothing(make_victim: Callable[..., Victim]) -> None:

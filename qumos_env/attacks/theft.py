@@ -13,6 +13,10 @@ Tiers of a reward: ``frozen-head`` trains a new linear head on the stolen circui
 too; ``guessed-rest`` puts a hand-made circuit in the place of what is missing and trains it to repeat the service's answers. Those
 answers are worth something without any loot: reports set beside it a thief that guesses everything (``query_control``).
 
+A gate that is cut between two parts leaves the thief of one side with five variants per cut: the tier ``cut-variants`` puts a linear head
+on what all of them read. The angle of a cut gate never leaves the owner, so a thief of both sides has to guess it (fine-tuning goes
+on from the guess).
+
 Audits add ``as-is``: the stolen circuits run as they are, and nothing is trained. Qubits that are not held read 0. The heads
 ``scaled`` and ``fixed`` tie every qubit to a class, so the thief puts their untrained form (no biases) on top and needs no row.
 ``linear`` has no such tie: each class is represented by the mean readout of the thief's rows of that class, and a target is given
@@ -22,7 +26,7 @@ the class of the nearest mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -30,6 +34,8 @@ import numpy as np
 from ..actions import block_gates
 from ..ansatz import ring_or_chain, ry_cz_blocks
 from ..circuits import Block, initial_angles, joint_blocks, part_blocks
+from ..cutting.estimator import CutEngine
+from ..cutting.gate_cuts import MAX_GATE_CUTS, cut_angles
 from ..design import Design, Gate
 from ..errors import unknown
 from ..heads import Head, LinearHead, make_head, softmax
@@ -38,6 +44,8 @@ from ..scenario import ModelSection, ThreatSection
 
 Source = Literal["labels", "queries"]
 """What a thief learns from: true labels of its rows, or the service's answers to them."""
+CUT_VARIANTS = "cut-variants"
+_LEAST_SPREAD = 1e-2  # a reading that hardly differs between rows is not blown up
 _Keys = Sequence[Sequence[int]]
 
 
@@ -92,7 +100,13 @@ class Thief:
         held = {part.index for part in design.parts if part.provider in providers}
         self._holds = np.array([part in held for part in design.partition])
         self.stolen = CircuitStack(joint_blocks(design, axis, held), design.n_qubits)
-        self._angles = np.isin(np.arange(design.n_trainable), [weight for engine in self.stolen.engines for weight in engine.weights])
+        known = [weight for engine in self.stolen.engines for weight in engine.weights]
+        self._angles = np.isin(np.arange(design.n_trainable), known)
+        self._secret = self._angles & np.isin(np.arange(design.n_trainable), cut_angles(design))
+        touched = {design.partition[qubit] for cut in design.cut_gates for qubit in cut.gate.qubits}
+        self._cut_parts = sorted(held & touched)
+        self._cut = CutEngine(design, axis) if self._cut_parts and len(design.cut_gates) <= MAX_GATE_CUTS else None
+        self._held = sorted(held)
         self.guess = guess_rest(design, held)
         guessed: Sequence[Block] = part_blocks(self.guess, axis)
         self.rest = CircuitStack([block for index, block in enumerate(guessed) if index not in held], design.n_qubits)
@@ -100,6 +114,10 @@ class Thief:
         self.known_head = make_head(model.head, design.n_qubits, n_classes)
         self._tied = model.head != "linear"
         self._empty = CircuitStack([], design.n_qubits)
+
+    def tiers(self, chosen: Sequence[str]) -> list[str]:
+        """The tiers ``chosen``, and that of the variants where the thief holds any."""
+        return [tier for tier in chosen if tier != CUT_VARIANTS] + ([CUT_VARIANTS] if self._cut is not None else [])
 
     def attack(
         self,
@@ -118,7 +136,7 @@ class Thief:
 
         Args:
             tier: see the module.
-            loot: the victims' trained parameters; only the angles of the held parts are used.
+            loot: the victims' trained parameters; only the angles of the held parts are used, and none of cut gates.
             rows, labels, answers: the thief's rows, their labels ``[K, rows]``, and the service's answers ``[K, rows, n_classes]``.
             targets: the rows to classify.
             keys: per draw, seeds of what the thief guesses.
@@ -134,7 +152,11 @@ class Thief:
         source = source or ("queries" if tier == "guessed-rest" else "labels")
         goal = answers if source == "queries" else one_hot(labels, self.n_classes)
         lesson = _Lesson(self._encoded(rows), goal, self._encoded(targets), keys, steps or self.threat.steps)
-        return AUDIT_TIERS[tier](self, np.where(self._angles, loot.angles, 0.0), lesson)
+        angles = np.where(self._angles, loot.angles, 0.0)
+        if self._secret.any():
+            guesses = np.stack([np.random.default_rng([*key, 0xC07A]).uniform(-np.pi, np.pi, len(self._secret)) for key in keys])
+            angles = np.where(self._secret, guesses, angles)
+        return AUDIT_TIERS[tier](self, angles, lesson)
 
     def _encoded(self, rows: ThiefRows) -> np.ndarray:
         return np.where(self._holds, rows.intercepted, rows.own)
@@ -170,6 +192,19 @@ class Thief:
         trained = self._trained(self.rest, self.known_head, lesson, start, features)
         readout = self._readout(angles, lesson.targets) + self.rest.readout(trained.angles, lesson.targets)
         return softmax(self.known_head.logits(trained.head, readout))
+
+    def _cut_variants(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
+        if self._cut is None:
+            return self._frozen_head(angles, lesson)
+        features, targets = (self._cut.variant_readout(self._held, angles, rows) for rows in (lesson.inputs, lesson.targets))
+        # Some hundred readings and few rows: all on one scale, whatever that of their differences.
+        centre, spread = features.mean(axis=1, keepdims=True), features.std(axis=1, keepdims=True) + _LEAST_SPREAD
+        features, targets = (features - centre) / spread, (targets - centre) / spread
+        head = LinearHead(features.shape[-1], self.n_classes)
+        heads = np.stack([head.initial(np.random.default_rng([*key, 0x11EA])) for key in lesson.keys])
+        start = Parameters(np.zeros((len(features), 0)), heads)
+        trained = self._trained(CircuitStack([], features.shape[-1]), head, replace(lesson, inputs=features), start, features)
+        return softmax(head.logits(trained.head, targets))
 
     def _trained(self, stack: CircuitStack, head: Head, lesson: _Lesson, start: Parameters, frozen: np.ndarray | None = None) -> Parameters:
         return train_stack(stack, head, lesson.inputs, lesson.goal, start, lesson.steps, self.learning_rate, frozen=frozen)
@@ -221,5 +256,5 @@ TIERS: dict[str, _Tier] = {
     "guessed-rest": Thief._guessed_rest,
 }
 """The tiers that a scenario may name."""
-AUDIT_TIERS: dict[str, _Tier] = {"as-is": Thief._as_is, **TIERS}
-"""The tiers that an audit runs."""
+AUDIT_TIERS: dict[str, _Tier] = {"as-is": Thief._as_is, **TIERS, CUT_VARIANTS: Thief._cut_variants}
+"""The tiers that an audit runs, the last one where there are cuts."""

@@ -220,7 +220,7 @@ def audit_theft(
     outcomes: dict[str, tuple[Source, Outcome]] = {}
     for number, group in enumerate(groups, start=1):
         thief = scene.thief(*checked_coalition(victim, group))
-        for tier in tiers:
+        for tier in thief.tiers(tiers):
             for source in sources if tier != "as-is" else sources[:1]:
                 name = f"{thief.provider}, {tier}{' from queries' if source == 'queries' and tier != 'as-is' else ''}"
                 outcomes[name] = source, scene.steal(thief, tier, source, effort, use=number)
