@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import cirq
 import numpy as np
@@ -20,6 +21,9 @@ from .simulation.channels import NoiseSpec
 from .simulation.dense import DenseBatch, DenseEngine, DenseTape
 from .simulation.program import compile_circuit
 from .simulation.sampling import sampled_z
+
+if TYPE_CHECKING:
+    from .cutting.estimator import CutEngine
 
 # Up to this width of a block all models share dense linear algebra, above each runs on qsim. Measured, see docs/engine.md.
 DENSE_MAX_QUBITS = 5
@@ -247,7 +251,7 @@ class DistributedQNN:
         noise: provider -> noise of its hardware, in what the service answers; training and ``probabilities`` stay exact.
 
     Inputs are encoded angles, float ``[rows, n_qubits]`` in radians; labels are integers ``0..n_classes-1``. The exact,
-    uncut circuit is simulated, which equals the cut one in expectation.
+    uncut circuit is simulated, which equals the cut one in expectation; only answers from shots take the cut ones, see ``answers``.
     """
 
     def __init__(
@@ -272,6 +276,12 @@ class DistributedQNN:
     @cached_property
     def _noisy(self) -> NoisyStack:
         return NoisyStack(self.design, self.axis, self.noise)
+
+    @cached_property
+    def _cut(self) -> CutEngine:
+        from .cutting.estimator import CutEngine  # which builds on this module
+
+        return CutEngine(self.design, self.axis)
 
     def initial(self, key: Sequence[int]) -> Parameters:
         """Initial parameters, a function of the design and ``key`` alone."""
@@ -310,14 +320,32 @@ class DistributedQNN:
         """What the service answers, ``[M, rows, n_classes]``: as ``probabilities``, but with the noise of the providers' hardware and from
         the design's shots, where there are any.
 
+        With shots, every variant of every part of a design with gate cuts is run that often, and ⟨Z⟩ is the product-of-means estimate from
+        their results (see ``cutting.estimator``), which has a larger variance and may leave [-1, 1]. With noise too it is the uncut circuit
+        that is run, each cut gate with the noise of one-qubit gates, so these answers spread less than those of the cut service.
+
         ``keys`` seed the shots of each of the M models.
+
+        Raises:
+            QumosError: shots and more gate cuts than can be recombined.
         """
         stack = self._noisy if self.noise else self.stack
         if self.design.shots is None:
             readout = stack.readout(parameters.angles, inputs)
+        elif self.design.cut_gates and not self.noise:
+            readout = self._recombined_readout(parameters.angles, inputs, self.design.shots, keys)
         else:
             readout = stack.sampled_readout(parameters.angles, inputs, self.design.shots, keys)
         return softmax(self.head.logits(parameters.head, readout))
+
+    def _recombined_readout(self, angles: np.ndarray, inputs: np.ndarray, shots: int, keys: Sequence[Sequence[int]]) -> np.ndarray:
+        """⟨Z⟩ float ``[M, rows, n_qubits]``, each model's from its own generator, so that it does not depend on the models beside it."""
+        values = []
+        for model, key in enumerate(keys):
+            one = slice(model, model + 1)
+            results = self._cut.run(angles[one], inputs[one], shots, np.random.default_rng(key))
+            values.append(self._cut.reconstruct(angles[one], results)[0])
+        return np.stack(values)
 
     def fit(self, inputs: np.ndarray, labels: np.ndarray, seed: int = 0) -> DistributedQNN:
         """Trains and keeps the parameters; returns the model. Raises QumosError for inputs, labels or a seed that do not fit."""

@@ -21,11 +21,13 @@ from pathlib import Path
 
 import gymnasium
 import qumos_env
+from qumos_env.hardware.profile import list_profiles, load_profile
 from qumos_env.scenario import list_scenarios
 
 where = Path(qumos_env.__file__).resolve()
 assert where.is_relative_to(sys.argv[1]), where
 assert list_scenarios() == tuple(sys.argv[2:]), list_scenarios()
+assert "ibm-heron" in list_profiles() and load_profile("ibm-heron").n_qubits == 156
 env = gymnasium.make("qumos_env:qumos/IrisSmoke-v0")
 observation, info = env.reset(seed=0)
 assert observation in env.observation_space
@@ -95,10 +97,12 @@ def test_setup_lists_every_package():
     assert listed == {".".join(folder.parts) for folder in folders} | {"qumos_env.scenarios"}
 
 
-def test_wheel_holds_code_and_scenarios_only(wheel: Path):
+def test_wheel_holds_code_scenarios_and_profiles_only(wheel: Path):
     names = names_in(wheel)
     assert {name.split("/")[0] for name in names} == {"qumos_env", "qumos_env-0.1.0.dist-info"}
     assert {f"qumos_env/scenarios/{name}.toml" for name in scenario_names()} <= names
+    profiles = {path.relative_to(ROOT).as_posix() for path in (ROOT / "qumos_env" / "hardware" / "profiles").glob("*.toml")}
+    assert profiles and profiles <= names
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "qumos_env").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == code
 
@@ -109,8 +113,9 @@ def test_wheel_metadata(wheel: Path):
         scripts = archive.read("qumos_env-0.1.0.dist-info/entry_points.txt").decode()
         assert archive.read("qumos_env-0.1.0.dist-info/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert "Requires-Python: >=3.11" in metadata
-    assert set(re.findall(r"^Provides-Extra: (.*)$", metadata, re.M)) == {"rllib", "serve", "data", "test", "dev"}
-    assert "ray" not in re.findall(r"^Requires-Dist: ([\w-]+)[^;]*$", metadata, re.M)
+    assert set(re.findall(r"^Provides-Extra: (.*)$", metadata, re.M)) == {"rllib", "serve", "data", "vendors", "test", "dev"}
+    required = set(re.findall(r"^Requires-Dist: ([\w-]+)[^;]*$", metadata, re.M))
+    assert "networkx" in required and "ray" not in required and not {name for name in required if name.startswith("cirq-")} - {"cirq-core"}
     assert "qumos = qumos_env.cli:main" in scripts
 
 
