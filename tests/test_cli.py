@@ -217,7 +217,6 @@ BAD: dict[str, tuple[list[str], str]] = {
     "bundle of a missing design": (["export", "none.json", "-s", "tiny.toml", "--out", "bundle"], "none.json"),
     "bundle in place of a file": (["export", "design.json", "-s", "tiny.toml", "--out", "tiny.toml"], "not a folder"),
     "bundle over other content": (["export", "design.json", "-s", "tiny.toml", "--out", "photos", "--force"], "other content"),
-    "bundle with cuts": (["export", "cut.json", "-s", "tiny.toml", "--out", "bundle"], "gate cuts"),
     "bundle without a folder": (["export", "design.json", "-s", "tiny.toml"], "--out"),
     "training that diverges": (["evaluate", "design.json", "-s", "diverging.toml"], "diverged"),
 }
