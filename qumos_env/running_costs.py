@@ -83,7 +83,11 @@ class Budget:
 
     def allows(self, design: Design) -> bool:
         """Whether ``design`` is within the budget, its native gates counted."""
-        return not self.is_set or self._within(self._job(design, self._longest(design))) or self._within(self._query(design))
+        # Routing takes a thousand times as long as the bounds, of which one nearly always decides.
+        return not self.is_set or (
+            self._within(self._job(design, self._bound(design, longest=False)))
+            and (self._within(self._job(design, self._bound(design, longest=True))) or self._within(self._query(design)))
+        )
 
     def check(self, design: Design) -> None:
         """Raises QumosError with what ``design`` costs where it is over the budget."""
@@ -131,12 +135,8 @@ class Budget:
     def _job(self, design: Design, parts: Sequence[PartEstimate]) -> JobEstimate:
         return inference_job(parts, self._limits.rows, design.shots or self._limits.shots)
 
-    def _longest(self, design: Design) -> list[PartEstimate]:
-        """The parts as if all native gates came one after the other and every gate needed all the swaps that it could.
-
-        Readout and reset usually take so much longer than the gates that this is within the budget too, and then nothing has to be
-        routed, which takes a thousand times as long.
-        """
+    def _bound(self, design: Design, *, longest: bool) -> list[PartEstimate]:
+        """The parts as if all native gates came one after the other, every gate needing all the swaps that it could; or without gates."""
         parts = []
         for part, variants in zip(design.parts, _variants(design) or [1] * design.n_parts, strict=True):
             profile = self._profiles[part.provider]
@@ -144,6 +144,7 @@ class Budget:
             pairs = sum(len(placed.gate.qubits) == 2 for placed in part.gates)
             native = pairs * _MOST_NATIVE * (1 + 2 * swaps)
             seconds = native * (times.two_qubit + 2 * times.one_qubit) + (len(part.gates) + 2 * len(part.qubits)) * times.one_qubit
+            seconds = seconds if longest else 0.0
             counts = GateCounts(len(part.qubits), 0, native, seconds)
             parts.append(PartEstimate(part.provider, profile, counts, 0, variants, 0.0, shot_seconds(counts, profile)))
         return parts

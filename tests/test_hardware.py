@@ -25,7 +25,7 @@ from qumos_env.hardware.counting import exact_counts, quick_counts
 from qumos_env.hardware.estimate import circuit_error, estimate_parts, inference_job, shot_seconds, training_job
 from qumos_env.hardware.profile import ProviderProfile, Queue, list_profiles, load_profile, noise_spec, parse_profile
 from qumos_env.hardware.topology import KINDS
-from qumos_env.hardware.transpile import NativeCircuit, representative, transpile, transpile_part
+from qumos_env.hardware.transpile import NativeCircuit, representative, route, transpile, transpile_part
 
 PROFILES = list_profiles()
 FOLDER = Path(profile_module.__file__).parent / "profiles"
@@ -437,3 +437,15 @@ class TestQueues:
         for share in (0.05, 0.5, 0.95):
             assert job.quantile(share) == pytest.approx(np.quantile(times, share), rel=0.02)
             assert job.done(job.quantile(share)) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("count", [7, 8, 13])
+def test_gates_that_tie_as_far_as_the_router_looks(count: int) -> None:
+    """Three qubits in a triangle of long runs of CZ: no swap is better than another for a long time."""
+    a, b, c = cirq.LineQubit.range(3)
+    circuit = cirq.Circuit([cirq.CZ(a, b)] * count, [cirq.CZ(b, c)] * count, [cirq.CZ(a, c)] * count, cirq.X.on_each(a, b, c)).freeze()
+    profile = load_profile("ibm-heron")
+    routed = route(circuit, profile)
+    for operation in routed.circuit.all_operations():
+        if len(operation.qubits) == 2:
+            assert profile.topology.graph().has_edge(*(qubit.x for qubit in operation.qubits))

@@ -149,7 +149,12 @@ def route(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> RoutedCircui
     region = networkx.Graph()
     region.add_nodes_from(sorted(placed.values()))
     region.add_edges_from(edge for edge in device.edges if region.has_node(edge[0]) and region.has_node(edge[1]))
-    routed, initial, moved = cirq.RouteCQC(region).route_circuit(circuit, initial_mapper=cirq.HardCodedInitialMapper(placed))
+    router, mapping = cirq.RouteCQC(region), cirq.HardCodedInitialMapper(placed)
+    try:
+        routed, initial, moved = router.route_circuit(circuit, initial_mapper=mapping)
+    except IndexError:
+        # The router has no answer where swaps tie over all the gates it looks ahead; over the whole circuit they do not.
+        routed, initial, moved = router.route_circuit(circuit, lookahead_radius=len(circuit) + 1, initial_mapper=mapping)
     first = [initial[qubit] for qubit in logical]
     return RoutedCircuit(routed.unfreeze(), numbers, _numbers(first), _numbers([moved[qubit] for qubit in first]))
 
