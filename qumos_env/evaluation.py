@@ -28,7 +28,7 @@ from .scenario import Scenario
 from .workload import PreparedDraw, Rows, Workload, split_accuracy
 
 # Part of every cache key: raise it when a change alters the figures of an evaluation.
-EVALUATION_VERSION = 4
+EVALUATION_VERSION = 5
 QUERIES_ONLY = "queries only"  # no provider can have this name
 # Numbers of questions to the service, behind those of rows that every evaluation asks.
 _OUTAGE_USE, _CLONE_USE = 100, 101

@@ -24,7 +24,7 @@ class RunningCosts:
 
     Attributes:
         native_one_qubit, native_two_qubit: native gates of all parts, each counted once.
-        circuit_seconds: duration of the gates of the longest part.
+        depth, circuit_seconds: of the gates of the longest part.
         error: probability that something goes wrong in one run of the worst part, 1 − the product of all fidelities.
         query_seconds, query_dollars: of answering the budget's rows.
         training_seconds, training_dollars: of training by parameter shift on the train rows, would it run on the devices.
@@ -32,6 +32,7 @@ class RunningCosts:
 
     native_one_qubit: int
     native_two_qubit: int
+    depth: int
     circuit_seconds: float
     error: float
     query_seconds: float
@@ -62,6 +63,7 @@ def running_costs(design: Design, scenario: Scenario, *, quick: bool) -> Running
     return RunningCosts(
         native_one_qubit=sum(part.counts.n_one_qubit for part in parts),
         native_two_qubit=sum(part.counts.n_two_qubit for part in parts),
+        depth=max(part.counts.depth for part in parts),
         circuit_seconds=max(part.counts.seconds for part in parts),
         error=max(part.error for part in parts),
         query_seconds=query.mean_seconds,
@@ -145,7 +147,7 @@ class Budget:
             native = pairs * _MOST_NATIVE * (1 + 2 * swaps)
             seconds = native * (times.two_qubit + 2 * times.one_qubit) + (len(part.gates) + 2 * len(part.qubits)) * times.one_qubit
             seconds = seconds if longest else 0.0
-            counts = GateCounts(len(part.qubits), 0, native, seconds)
+            counts = GateCounts(len(part.qubits), 0, native, seconds, native)
             parts.append(PartEstimate(part.provider, profile, counts, 0, variants, 0.0, shot_seconds(counts, profile)))
         return parts
 
@@ -155,7 +157,7 @@ class Budget:
         for number in providers:
             name = self._scenario.providers[number].name
             profile = self._profiles[name]
-            counts = GateCounts(1, 1, 0, profile.times.one_qubit)
+            counts = GateCounts(1, 1, 0, profile.times.one_qubit, 1)
             parts.append(PartEstimate(name, profile, counts, 0, 1, circuit_error(counts, profile), shot_seconds(counts, profile)))
         return inference_job(parts, self._limits.rows, self.fewest_shots)
 

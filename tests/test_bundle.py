@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from qiskit.quantum_info import Statevector  # type: ignore[import-untyped]
 
 from qumos_env.ansatz import ry_cz_ry
 from qumos_env.circuits import part_blocks
+from qumos_env.cutting.gate_cuts import LABELS, cut_angles, cut_parts
 from qumos_env.deployment import bundle as bundle_module
-from qumos_env.deployment.bundle import export_bundle, read_bundle
+from qumos_env.deployment.bundle import export_bundle, read_bundle, write_bundle
 from qumos_env.deployment.qasm import to_openqasm3
 from qumos_env.design import Design, Gate
 from qumos_env.errors import EvaluationFailure, QumosError
@@ -41,6 +44,13 @@ DESIGN = Design(
     ),
 )
 
+# Parts 0 and 1 meet in a cut, as do 1 and 2.
+CUT = Design(
+    DESIGN.partition,
+    DESIGN.assignment,
+    (*DESIGN.gates, Gate("rx", (0,)), Gate("rzz", (0, 1)), Gate("ry", (1,)), Gate("rx", (4,)), Gate("rzz", (3, 4)), Gate("ry", (3,))),
+)
+
 
 def tiny(**data: Any) -> Scenario:
     """Wine on five qubits in three parts."""
@@ -50,7 +60,7 @@ def tiny(**data: Any) -> Scenario:
             "title": "tiny",
             "data": {"source": "wine", "reducer": "pca"} | data,
             "draws": {"count": 2, "train_rows": 30, "tuning_rows": 15},
-            "design": {"qubits": 5, "max_parts": 3, "max_part_qubits": 3, "max_gates": 40, "max_gate_cuts": 1},
+            "design": {"qubits": 5, "max_parts": 3, "max_part_qubits": 3, "max_gates": 40, "max_gate_cuts": 2},
             "model": {"steps": 20},
             "threat": {"steps": 5},
             "providers": [{"name": "aurora"}, {"name": "borealis"}],
@@ -320,10 +330,128 @@ def test_a_failure_half_way_leaves_nothing(exported: Path, tmp_path: Path, monke
 
 
 def test_designs_that_cannot_be_bundled_are_refused(tmp_path: Path) -> None:
-    """Broken limits and gate cuts; nothing is written."""
-    cut = Design(DESIGN.partition, DESIGN.assignment, (*DESIGN.gates, Gate("rzz", (0, 1))))
+    """Broken limits; nothing is written."""
+    cut = Design(CUT.partition, CUT.assignment, (*CUT.gates, Gate("rzz", (2, 3))))
     central = ry_cz_ry((0, 0, 0, 0, 0), ("aurora",), 1)
-    for design, words in ((cut, "gate cuts"), (central, "part 0 has 5 qubits")):
+    for design, words in ((cut, "3 gate cuts"), (central, "part 0 has 5 qubits")):
         with pytest.raises(QumosError, match=words):
             export_bundle(design, tiny(), tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+# Designs with gate cuts
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_bundle(CUT, tiny(), tmp_path_factory.mktemp("bundles") / "cut", seed=3)
+
+
+def provider_files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in (folder / "providers").rglob("*") if path.is_file()}
+
+
+def test_providers_get_all_variants_of_their_parts(cut: Path) -> None:
+    """Five for each cut that touches a part, named by what stands in the place of the cuts."""
+    expected = set()
+    for part, home, cuts in ((0, "aurora", 1), (1, "borealis", 2), (2, "aurora", 1)):
+        for labels in product(LABELS, repeat=cuts):
+            expected |= {f"providers/{home}/part-{part}-{'-'.join(labels)}.{ending}" for ending in ("json", "qasm")}
+    assert set(provider_files(cut)) == expected
+    assembly = json.loads((cut / "owner" / "assembly.json").read_text(encoding="utf-8"))
+    assert [(item["qubits"], item["parts"]) for item in assembly["cuts"]] == [([0, 1], [0, 1]), ([3, 4], [2, 1])]
+    assert assembly["recombination"]["labels"] == list(LABELS)
+
+
+def test_the_variants_make_the_model(cut: Path) -> None:
+    """Run one by one on Cirq's simulator and recombined, they answer as the uncut model does; another cut angle would not."""
+    model, trained, workload = trained_model(tiny(), CUT, 3)
+    rows = workload.protocol.dataset.features[workload.protocol.draws(3)[0].test][:6]
+    expected = model.probabilities(trained, workload.draws(3, "test")[0].score[:6])
+    bundle = read_bundle(cut)
+    np.testing.assert_allclose(bundle.predict_proba(rows), expected, atol=1e-5)
+    assert np.abs(replace(bundle, cut_angles=(0.0, 0.0)).predict_proba(rows) - expected).max() > 0.01
+
+
+def test_parts_beside_a_cut_stay_as_they_are(tmp_path: Path) -> None:
+    """A part that no cut touches is one circuit, and joins in the answers."""
+    design = Design(DESIGN.partition, DESIGN.assignment, (*DESIGN.gates, Gate("rzz", (0, 1)), Gate("ry", (1,))))
+    model, trained, workload = trained_model(tiny(), design, 0)
+    export_bundle(design, tiny(), tmp_path / "bundle", workload=workload)
+    bundle = read_bundle(tmp_path / "bundle")
+    assert [len(part.variants) for part in bundle.parts] == [5, 5, 1]
+    assert (tmp_path / "bundle" / "providers" / "aurora" / "part-2.json").is_file()
+    rows = workload.protocol.dataset.features[workload.protocol.draws(0)[0].test][:5]
+    expected = model.probabilities(trained, workload.draws(0, "test")[0].score[:5])
+    np.testing.assert_allclose(bundle.predict_proba(rows), expected, atol=1e-5)
+
+
+def test_no_provider_gets_a_cut_angle(cut: Path, tmp_path: Path) -> None:
+    """Neither it nor a coefficient is written anywhere, and no byte changes with it; with a local angle some do."""
+    _, trained, workload = trained_model(tiny(), CUT, 3)
+    secret = trained.angles[list(cut_angles(CUT))]
+    coefficients = np.concatenate([np.cos(secret / 2) ** 2, np.sin(secret / 2) ** 2, np.sin(secret), np.sin(secret) / 2])
+    kept = provider_files(cut)
+    for name, content in kept.items():
+        written = numbers(content.decode())
+        in_radians = np.concatenate([written, written * np.pi, -written, -written * np.pi])
+        for value in (*secret, *(secret / 2), *(secret % (2 * np.pi)), *coefficients):
+            assert np.min(np.abs(in_radians - value), initial=1.0) > 1e-9, name
+    owner = json.loads((cut / "owner" / "assembly.json").read_text(encoding="utf-8"))
+    np.testing.assert_array_equal([item["angle"] for item in owner["cuts"]], secret)
+
+    def written_with(name: str, numbers: list[int]) -> dict[str, bytes]:
+        angles = trained.angles.copy()
+        angles[numbers] += 0.3
+        preprocessor = workload.owner(workload.protocol.draws(3)[0].train)
+        return provider_files(write_bundle(tmp_path / name, CUT, workload, Parameters(angles, trained.head), preprocessor, {}))
+
+    assert written_with("cut", list(cut_angles(CUT))) == kept
+    assert written_with("local", [0]) != kept
+
+
+def test_qiskit_reads_the_programs_of_variants(cut: Path) -> None:
+    """Each prepares the state of its Cirq circuit, ancillas of M last."""
+    generator = np.random.default_rng(0)
+    for part in cut_parts(CUT, "ry"):
+        features = {f"x{qubit}": float(generator.uniform(0, np.pi)) for qubit in part.qubits}
+        for variant in part.variants:
+            stem = cut / "providers" / part.provider / "-".join(("part", str(part.index), *variant.labels))
+            circuit = cirq.read_json(stem.with_suffix(".json"))
+            assert circuit.all_qubits() == set(variant.qubits)
+            text = stem.with_suffix(".qasm").read_text(encoding="utf-8")
+            assert f"qubit[{len(part.qubits) + variant.labels.count('M')}] q;" in text
+            assert_same_state(text, circuit, list(variant.qubits), features)
+
+
+def test_all_angles_are_read_back(cut: Path) -> None:
+    """Those of parts from their variants, those of cuts from the owner's folder."""
+    _, trained, _ = trained_model(tiny(), CUT, 3)
+    bundle = read_bundle(cut)
+    found = bundle.parameters("ry")
+    np.testing.assert_allclose(found.angles, trained.angles, atol=1e-12)
+    np.testing.assert_array_equal(found.head, trained.head)
+    with pytest.raises(QumosError, match="part 0 of the bundle is not the circuit of its design with rx encoding"):
+        bundle.parameters("rx")
+    with pytest.raises(QumosError, match=r"3 part\(s\) and 1 gate cut\(s\), its design 3 and 2"):
+        replace(bundle, cut_angles=bundle.cut_angles[:1]).parameters("ry")
+
+
+def test_variants_that_disagree_are_refused(cut: Path) -> None:
+    """An angle that is another one in one variant alone belongs to no model."""
+    bundle = read_bundle(cut)
+    variant = bundle.parts[0].variants[-1]
+    turned = variant.circuit.map_operations(
+        lambda op: cirq.rx(op.gate._rads + 0.5).on(*op.qubits) if isinstance(op.gate, cirq.Rx) and not cirq.is_parameterized(op) else op
+    )
+    assert turned != variant.circuit
+    part = replace(bundle.parts[0], variants=(*bundle.parts[0].variants[:-1], replace(variant, circuit=turned)))
+    with pytest.raises(QumosError, match="part 0 of the bundle"):
+        replace(bundle, parts=(part, *bundle.parts[1:])).parameters("ry")
+
+
+def test_a_cut_part_is_not_one_circuit(exported: Path, cut: Path) -> None:
+    """Who expects one circuit a part is told so; without cuts it is there."""
+    assert [qubits for qubits, _ in read_bundle(exported).circuits] == [part.qubits for part in DESIGN.parts]
+    with pytest.raises(QumosError, match="variant by variant"):
+        _ = read_bundle(cut).circuits

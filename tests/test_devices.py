@@ -103,7 +103,7 @@ def test_running_costs_by_hand() -> None:
     least = busy * heron.price.per_second + ions
     assert least < found.query_dollars < least * 1.05
     assert found.query_seconds > max(heron.queue.mean, aria.queue.mean)
-    assert 0 < found.error < 0.2 and found.native_two_qubit == 2
+    assert 0 < found.error < 0.2 and found.native_two_qubit == 2 and 3 <= found.depth <= 9
     assert found.training_dollars > 10 * found.query_dollars
     assert running_costs(DESIGN, parse_scenario(tiny((None, "ideal"))), quick=True) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import cirq
 import numpy as np
@@ -373,3 +374,39 @@ def test_a_fitted_model_can_be_pickled() -> None:
     model = DistributedQNN(APART, 2, ModelSection(steps=2)).fit(inputs, labels)
     copied = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copied.predict_proba(inputs), model.predict_proba(inputs))
+
+
+# What the service answers
+
+
+@pytest.mark.parametrize("made", [APART, CUT], ids=["apart", "cut"])
+def test_answers_without_shots_are_exact(made: Design) -> None:
+    inputs, _ = toy(5)
+    model = DistributedQNN(made, 2)
+    many = Parameters.stack([model.initial([seed]) for seed in (0, 1)])
+    both = np.stack([inputs, inputs[::-1]])
+    np.testing.assert_array_equal(model.answers(many, both, [[0], [1]]), model.probabilities(many, both))
+
+
+@pytest.mark.parametrize("made", [APART, CUT], ids=["apart", "cut"])
+def test_answers_from_shots_are_a_function_of_the_key(made: Design) -> None:
+    """Same key, same bits, whatever other models are asked; another key, other outcomes."""
+    inputs, _ = toy(5)
+    model = DistributedQNN(replace(made, shots=50), 2)
+    many = Parameters.stack([model.initial([seed]) for seed in (0, 1)])
+    both = np.stack([inputs, inputs[::-1]])
+    found = model.answers(many, both, [[7], [8]])
+    np.testing.assert_array_equal(model.answers(many, both, [[7], [8]]), found)
+    np.testing.assert_array_equal(model.answers(Parameters.stack([many[1]]), both[1:], [[8]])[0], found[1])
+    other = model.answers(many, both, [[7], [9]])
+    np.testing.assert_array_equal(other[0], found[0])
+    assert not np.array_equal(other[1], found[1])
+
+
+def test_a_model_that_has_answered_from_cut_circuits_can_be_pickled() -> None:
+    inputs, labels = toy(6)
+    model = DistributedQNN(replace(CUT, shots=20), 2, ModelSection(steps=2)).fit(inputs, labels)
+    assert model.parameters is not None
+    trained = Parameters.stack([model.parameters])
+    answers = model.answers(trained, inputs[None], [[0]])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).answers(trained, inputs[None], [[0]]), answers)

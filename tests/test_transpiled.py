@@ -7,7 +7,8 @@ import cirq
 import numpy as np
 import pytest
 
-from qumos_env.ansatz import interleaved, ry_cz_ry
+from qumos_env.ansatz import contiguous, interleaved, ry_cz_ry
+from qumos_env.attacks import transpiled
 from qumos_env.attacks.circuit_recovery import GateList, angle_errors, circuit_unitary, distance, native_circuit, read_encoding
 from qumos_env.attacks.registry import ATTACKS
 from qumos_env.attacks.results import Figure
@@ -18,7 +19,7 @@ from qumos_env.circuits import Block, part_blocks
 from qumos_env.design import Design, Gate
 from qumos_env.errors import QumosError
 from qumos_env.model import Parameters
-from qumos_env.scenario import parse_scenario
+from qumos_env.scenario import ModelSection, load_scenario, parse_scenario
 from qumos_env.workload import Workload
 
 WHOLE = (0, 0, 0)
@@ -298,3 +299,22 @@ def test_one_seed_one_result(victim: Victim, figures: dict[str, Figure]) -> None
     assert [figure.name for figure in again] == list(figures)
     for figure in again:
         np.testing.assert_array_equal(figure.values, figures[figure.name].values)
+
+
+def test_the_native_gates_are_those_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the provider's thief sees is what its device runs."""
+    seen = []
+
+    class Spy:
+        def __init__(self, scene: object, provider: str, number: int, gateset: str, resolution: float) -> None:
+            seen.append((provider, gateset))
+
+        def figures(self) -> list[object]:
+            return []
+
+    monkeypatch.setattr(transpiled, "_ProviderAttack", Spy)
+    scenario = load_scenario("digits-theft").on_devices(["rigetti-ankaa", "ionq-aria"])
+    design = ry_cz_ry(contiguous(8, 2), ("aurora", "borealis"), 1)
+    victim = Victim.train(Workload(scenario.model_copy(update={"model": ModelSection(steps=1)})), design, 3)
+    transpiled.transpiled_theft(victim)
+    assert seen == [("aurora", "sqrt-iswap"), ("borealis", "cz")]

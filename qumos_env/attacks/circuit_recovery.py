@@ -28,7 +28,7 @@ from ..simulation.states import PAULI
 
 EXACT = 1e-5
 """Unitary distance below which two circuits count as the same; native circuits are synthesised to about 1e-8."""
-_GATESETS: dict[str, cirq.CompilationTargetGateset] = {"cz": cirq.CZTargetGateset(), "sqrt-iswap": cirq.SqrtIswapTargetGateset()}
+GATESETS: dict[str, cirq.CompilationTargetGateset] = {"cz": cirq.CZTargetGateset(), "sqrt-iswap": cirq.SqrtIswapTargetGateset()}
 _TRIALS = 60  # evaluations of one fit
 _STALLED = 1e-3  # relative gain of a step below which a fit is given up: near an exact solution the gains are far larger
 
@@ -46,11 +46,11 @@ def native_circuit(block: Block, angles: np.ndarray, inputs: np.ndarray, gateset
     Raises:
         QumosError: no such gate set.
     """
-    if gateset not in _GATESETS:
-        raise unknown("native gate set", gateset, _GATESETS)
+    if gateset not in GATESETS:
+        raise unknown("native gate set", gateset, GATESETS)
     values = {weight_symbol(index): float(angles[index]) for index in block.weights}
     values |= {input_symbol(qubit): float(inputs[qubit]) for qubit in block.qubits}
-    native = cirq.optimize_for_target_gateset(cirq.resolve_parameters(block.circuit, values), gateset=_GATESETS[gateset])
+    native = cirq.optimize_for_target_gateset(cirq.resolve_parameters(block.circuit, values), gateset=GATESETS[gateset])
     return cirq.map_operations(native, lambda operation, _: _rounded(operation, resolution / np.pi)) if resolution else native
 
 

@@ -28,7 +28,18 @@ from ..ansatz import ring_or_chain
 from ..circuits import Block, joint_blocks
 from ..design import Design, Gate
 from ..model import Parameters
-from .circuit_recovery import EXACT, Encoding, Fit, GateList, angle_errors, circuit_unitary, distance, native_circuit, read_encoding
+from .circuit_recovery import (
+    EXACT,
+    GATESETS,
+    Encoding,
+    Fit,
+    GateList,
+    angle_errors,
+    circuit_unitary,
+    distance,
+    native_circuit,
+    read_encoding,
+)
 from .registry import attack
 from .results import AttackResult, Figure
 from .theft import Thief
@@ -178,12 +189,12 @@ def _black_box(seen: Sighting) -> tuple[Encoding, np.ndarray]:
     return seen.encoding, seen.unitaries[0] @ seen.encoding.unitary(seen.inputs[0]).conj().T
 
 
-def transpiled_theft(victim: Victim, gateset: str = "cz", resolution: float = 0.0) -> AttackResult:
+def transpiled_theft(victim: Victim, gateset: str | None = None, resolution: float = 0.0) -> AttackResult:
     """Recovers every provider's part from its native circuits and steals with what was recovered.
 
     Args:
         victim: the trained models.
-        gateset: of the provider's machine, ``cz`` or ``sqrt-iswap``.
+        gateset: of the providers' machines, ``cz`` or ``sqrt-iswap``; default that of each provider's device, and ``cz`` without one.
         resolution: of native one-qubit angles, radians; 0 is exact.
 
     Raises:
@@ -194,8 +205,14 @@ def transpiled_theft(victim: Victim, gateset: str = "cz", resolution: float = 0.
     figures: list[Figure] = []
     for number, provider in enumerate(victim.scenario.provider_names):
         if victim.design.held_by(provider):
-            figures += _ProviderAttack(scene, provider, number, gateset, resolution).figures()
+            figures += _ProviderAttack(scene, provider, number, gateset or _gateset(victim, provider), resolution).figures()
     return AttackResult(figures)
+
+
+def _gateset(victim: Victim, provider: str) -> str:
+    """The native gates of the provider's device; those of ions, which Cirq does not compile to, are read as ``cz``."""
+    profile = victim.scenario.provider(provider).profile
+    return profile.native_gates if profile is not None and profile.native_gates in GATESETS else "cz"
 
 
 class _ProviderAttack:

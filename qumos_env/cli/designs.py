@@ -92,5 +92,6 @@ def export(
     folder = export_bundle(Design.load(design), load_scenario(scenario), out, seed=seed, force=force)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     typer.echo(f"wrote {folder}: test accuracy {manifest['test_accuracy']:.3f} on {manifest['test_rows']} rows")
-    for name in sorted(manifest["files"]):
-        typer.echo(f"  {name}")
+    places = [name.rpartition("/")[0] for name in sorted(manifest["files"])]
+    for place in dict.fromkeys(places):
+        typer.echo(f"  {place}: {places.count(place)} files")

@@ -137,8 +137,7 @@ def _assembly(design: Design, parts: Sequence[CutPart], angles: np.ndarray, clas
         "classes": list(classes),
         "n_qubits": design.n_qubits,
         "parts": [
-            {"part": part.index, "provider": part.provider, "qubits": list(part.qubits), "readout": "Z on every qubit"}
-            for part in parts
+            {"part": part.index, "provider": part.provider, "qubits": list(part.qubits), "readout": "Z on every qubit"} for part in parts
         ],
     }
     if design.cut_gates:
@@ -185,7 +184,7 @@ class BundlePart:
         results = []
         for variant in self.variants:
             line, ancillas = variant.qubits[: len(self.qubits)], variant.qubits[len(self.qubits) :]
-            sign = cirq.PauliString({ancilla: cirq.Z for ancilla in ancillas})
+            sign: cirq.PauliString[cirq.LineQubit] = cirq.PauliString(dict.fromkeys(ancillas, cirq.Z))
             readout = [sign, *(sign * cirq.Z(qubit) for qubit in line)]
             results.append(simulator.simulate_expectation_values_sweep(variant.circuit, readout, queries, qubit_order=variant.qubits))
         return np.real(results).transpose(1, 0, 2)

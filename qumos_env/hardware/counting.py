@@ -43,12 +43,14 @@ class GateCounts:
         n_qubits: its width.
         n_one_qubit, n_two_qubit: number of native gates on so many qubits.
         seconds: from the first gate to the last, every gate as early as possible.
+        depth: gates on the longest chain of gates that wait for each other.
     """
 
     n_qubits: int
     n_one_qubit: int
     n_two_qubit: int
     seconds: float
+    depth: int
 
 
 def exact_counts(native: NativeCircuit, times: Times) -> GateCounts:
@@ -172,13 +174,16 @@ class _Schedule:
     def __init__(self, times: Times) -> None:
         self._times = times
         self._free: dict[cirq.Qid, float] = {}
+        self._depth: dict[cirq.Qid, int] = {}
         self._gates = Counter[int]()
 
     def add(self, qubits: tuple[cirq.Qid, ...]) -> None:
         end = max(self._free.get(qubit, 0.0) for qubit in qubits) + (self._times.one_qubit if len(qubits) == 1 else self._times.two_qubit)
+        depth = 1 + max(self._depth.get(qubit, 0) for qubit in qubits)
         for qubit in qubits:
-            self._free[qubit] = end
+            self._free[qubit], self._depth[qubit] = end, depth
         self._gates[len(qubits)] += 1
 
     def counts(self, n_qubits: int) -> GateCounts:
-        return GateCounts(n_qubits, self._gates[1], self._gates[2], max(self._free.values(), default=0.0))
+        seconds, depth = max(self._free.values(), default=0.0), max(self._depth.values(), default=0)
+        return GateCounts(n_qubits, self._gates[1], self._gates[2], seconds, depth)
