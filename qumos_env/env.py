@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,8 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         wanted = options.get("providers")
         if wanted is None:
             return self.evaluator
-        if wanted != "random":
-            if isinstance(wanted, str):
+        if not isinstance(wanted, str) or wanted != "random":
+            if isinstance(wanted, str) or not isinstance(wanted, Sequence):
                 raise QumosError(f"option providers: 'random' or a list of device profiles is needed, got {wanted!r}")
             return self.evaluator.serving(self.scenario.on_devices([str(name) for name in wanted]))
         names = list_profiles()

@@ -206,6 +206,9 @@ def test_other_providers_in_an_episode() -> None:
     [
         ({"provider": "random"}, "did you mean providers"),
         ({"providers": "ideal"}, "'random' or a list"),
+        ({"providers": 5}, "'random' or a list"),
+        ({"providers": {"aurora": "ideal", "borealis": "ideal"}}, "'random' or a list"),
+        ({"providers": np.array(["ideal", "ideal"])}, "'random' or a list"),
         ({"providers": ["ideal"]}, "2 devices needed, one per provider, got 1"),
         ({"providers": ["ideal", "ibm-herron"]}, "did you mean ibm-heron"),
     ],

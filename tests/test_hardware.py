@@ -22,7 +22,7 @@ from qumos_env.errors import QumosError
 from qumos_env.gates import REGISTRY
 from qumos_env.hardware import profile as profile_module
 from qumos_env.hardware.counting import exact_counts, quick_counts
-from qumos_env.hardware.estimate import circuit_error, estimate_parts, inference_job, shot_seconds, training_job
+from qumos_env.hardware.estimate import JobEstimate, Share, circuit_error, estimate_parts, inference_job, shot_seconds, training_job
 from qumos_env.hardware.profile import ProviderProfile, Queue, list_profiles, load_profile, noise_spec, parse_profile
 from qumos_env.hardware.topology import KINDS
 from qumos_env.hardware.transpile import NativeCircuit, representative, route, transpile, transpile_part
@@ -176,10 +176,13 @@ class TestProfiles:
             ("times/two_qubit", math.inf, "times.two_qubit: "),
             ("price/per_shot", -1.0, "price.per_shot: "),
             ("queue/spread", -0.1, "queue.spread: "),
+            ("queue/spread", 5.1, "queue.spread: "),
+            ("queue/median", 1e300, "queue.median: "),
             ("native_gates", "toffoli", "native_gates: "),
             ("topology/rows", 0, "topology.rows: "),
             ("topology/row", 2, "topology.row: unknown field 'row'; did you mean rows"),
             ("topology/kind", "torus", "topology: "),
+            ("topology/kind", None, "topology: kind is missing; choose from all-to-all, line"),
             ("topology", {"kind": "custom", "qubits": 4, "edges": [[0, 1], [2, 3]]}, "topology: the couplings leave 2 separate pieces"),
             ("topology", {"kind": "custom", "qubits": 3, "edges": [[0, 1], [1, 3]]}, r"topology: edge \[1, 3\] does not join two"),
             ("topology", {"kind": "custom", "qubits": 2, "edges": [[0, 1], [1, 1]]}, r"topology: edge \[1, 1\] does not join two"),
@@ -420,6 +423,11 @@ class TestQueues:
         assert np.median(drawn) == pytest.approx(300.0, rel=0.03)
         with pytest.raises(QumosError, match="share"):
             queue.quantile(1.0)
+
+    def test_the_mean_holds_up_to_the_widest_spread(self):
+        queue = parse_profile(changed("queue", {"median": 300.0, "spread": 5.0})).queue
+        job = JobEstimate((Share("aurora", 1, 1.0, 1.0, queue),), (1.0,))
+        assert job.mean_seconds == pytest.approx(lognorm(s=5.0, scale=300.0).mean(), rel=0.02)
 
     @pytest.mark.parametrize(("median", "spread"), [(0.0, 1.0), (50.0, 0.0)])
     def test_a_queue_of_fixed_length(self, median: float, spread: float):

@@ -51,6 +51,7 @@ class CutEngine:
         self.parts = cut_parts(design, axis)
         self._engines = [BlockEngine(part.block) for part in self.parts]
         self._numbers = list(cut_angles(design))
+        self._qubits = [part.qubits for part in self.parts]
         self._cuts = [part.cuts for part in self.parts]
 
     def run(
@@ -110,12 +111,7 @@ class CutEngine:
 
     def reconstruct(self, angles: np.ndarray, results: Sequence[np.ndarray]) -> np.ndarray:
         """⟨Z⟩ ``[M, rows, n_qubits]`` from the ``results`` of all parts; only the cut angles among ``angles`` are used."""
-        matrices = [coefficients(angles[:, number]) for number in self._numbers]
-        values = np.zeros((*results[0].shape[:2], self.design.n_qubits))
-        for part in self.parts:
-            tables = [result[..., 1:] if other == part.index else result[..., 0] for other, result in enumerate(results)]
-            values[..., list(part.qubits)] = contract(self._cuts, tables, matrices)
-        return values
+        return recombined(self._qubits, self._cuts, results, [coefficients(angles[:, number]) for number in self._numbers])
 
     def predicted_variance(self, angles: np.ndarray, results: Sequence[np.ndarray], shots: int) -> np.ndarray:
         """Variance ``[M, rows, n_qubits]`` of the product-of-means estimate from ``shots`` repetitions of every variant.
@@ -155,10 +151,7 @@ class CutEngine:
         if allotment != "equal":
             raise unknown("allotment", allotment, ("sampled", "equal"))
         matrices = [coefficients(angles[:, number]) ** 2 for number in self._numbers]
-        values = np.zeros((*results[0].shape[:2], self.design.n_qubits))
-        for part in self.parts:
-            tables = [result[..., 1:] if other == part.index else result[..., 0] for other, result in enumerate(results)]
-            values[..., list(part.qubits)] = contract(self._cuts, [table**2 for table in tables], matrices)
+        values = recombined(self._qubits, self._cuts, [result**2 for result in results], matrices)
         return np.prod(6 + 3 * np.sin(cut) ** 2, axis=1)[:, None, None] - 6 ** len(self._numbers) * values
 
     def variant_readout(self, parts: Sequence[int], angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
@@ -170,6 +163,23 @@ class CutEngine:
             signed = ["M" in chosen for chosen in labels]
             found += [result[..., 1:].reshape(*inputs.shape[:2], -1), result[:, :, signed, 0]]
         return np.concatenate(found, axis=-1)
+
+
+def recombined(
+    qubits: Sequence[Sequence[int]], cuts: Sequence[Sequence[int]], results: Sequence[np.ndarray], matrices: Sequence[np.ndarray]
+) -> np.ndarray:
+    """⟨Z⟩ ``[M, rows, n_qubits]`` of the whole register, put together from its parts.
+
+    Args:
+        qubits, cuts: of every part its qubits, and the numbers of the cuts that touch it.
+        results: of every part, of the form that ``CutEngine`` describes.
+        matrices: of every cut its coefficients ``[M, 5, 5]``.
+    """
+    values = np.zeros((*results[0].shape[:2], sum(map(len, qubits))))
+    for part, mine in enumerate(qubits):
+        tables = [result[..., 1:] if other == part else result[..., 0] for other, result in enumerate(results)]
+        values[..., list(mine)] = contract(cuts, tables, matrices)
+    return values
 
 
 def variant_readouts(design: Design, provider_parts: Sequence[int], angles: np.ndarray, inputs: np.ndarray, axis: str) -> np.ndarray:

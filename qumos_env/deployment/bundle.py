@@ -23,7 +23,7 @@ import cirq
 import numpy as np
 
 from ..circuits import bind, input_symbol, weight_symbol
-from ..cutting.contraction import contract
+from ..cutting.estimator import recombined
 from ..cutting.gate_cuts import LABELS, CutPart, Variant, coefficients, cut_angles, cut_parts
 from ..data import Preprocessor
 from ..design import Design
@@ -241,11 +241,7 @@ class Bundle:
             result.reshape(1, len(result), *(len(LABELS) for _ in part.cuts), -1) for part, result in zip(self.parts, results, strict=True)
         ]
         matrices = [coefficients(np.array([angle])) for angle in self.cut_angles]
-        values = np.zeros((len(results[0]), self.n_qubits))
-        for number, part in enumerate(self.parts):
-            read = [table[..., 1:] if other == number else table[..., 0] for other, table in enumerate(tables)]
-            values[:, list(part.qubits)] = contract([each.cuts for each in self.parts], read, matrices)[0]
-        return values
+        return recombined([part.qubits for part in self.parts], [part.cuts for part in self.parts], tables, matrices)[0]
 
     def parameters(self, axis: str) -> Parameters:
         """Angles in the design's canonical gate order, those of cuts among them, and head; ``axis`` is that of the encoding.

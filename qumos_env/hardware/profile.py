@@ -30,9 +30,10 @@ NO_GATE_CIRCUITS = {
 """Devices that providers sell and that have no profile, with what they are instead of a gate-model qubit device."""
 ASSUMED = "assumed"
 NativeGates = Literal["cz", "sqrt-iswap", "ms"]
-Duration = Annotated[FiniteFloat, Field(gt=0)]
+_MOST = 1e12  # seconds or dollars; what follows from figures up to this stays finite
+Duration = Annotated[FiniteFloat, Field(gt=0, le=_MOST)]
 Lifetime = Annotated[float, Field(gt=0)]
-Amount = Annotated[FiniteFloat, Field(ge=0)]
+Amount = Annotated[FiniteFloat, Field(ge=0, le=_MOST)]
 
 
 class _Section(BaseModel):
@@ -98,11 +99,11 @@ class Queue(_Section):
 
     Attributes:
         median: in seconds; 0 if there is no queue.
-        spread: standard deviation of the logarithm of the waiting time.
+        spread: standard deviation of the logarithm of the waiting time; beyond 5 the mean would lie in a tail that estimates leave out.
     """
 
     median: Amount
-    spread: Amount
+    spread: Annotated[FiniteFloat, Field(ge=0, le=5)]
 
     @property
     def mean(self) -> float:
@@ -318,6 +319,8 @@ def parse_profile(data: object, where: str = "provider profile") -> ProviderProf
         message = one_line(first["msg"].removeprefix("Value error, "))
         if first["type"] == "extra_forbidden":
             message = str(unknown("field", first["loc"][-1], _fields(first["loc"][:-1])))
+        elif first["type"] == "union_tag_not_found":
+            message = f"kind is missing; choose from {', '.join(KINDS)}"
         raise QumosError(": ".join(filter(None, (where, field, message)))) from error
 
 
