@@ -5,11 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from .errors import QumosError
+from .errors import QumosError, one_line
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; raises QumosError where it cannot be read or is malformed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise QumosError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise QumosError(f"{path}: malformed TOML: {one_line(error)}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -79,7 +79,7 @@ class Budget:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._limits = scenario.budget
-        self.is_set = self._limits.dollars is not None or self._limits.seconds is not None
+        self.is_set = self._limits.is_set
         self.fewest_shots = min((self._limits.shots, *scenario.design.shots))
         self._profiles = _profiles(scenario) if self.is_set else {}
 

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import tomllib
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from .design import Design
 from .errors import QumosError, one_line, unknown
-from .files import write_text
+from .files import read_toml, write_text
 from .gates import REGISTRY
 from .library import list_scenarios, scenario_folder
 from .providers import Provider, noise_spec
@@ -183,6 +182,11 @@ class BudgetSection(_Section):
     dollars: Annotated[FiniteFloat, Field(gt=0)] | None = None
     seconds: Annotated[FiniteFloat, Field(gt=0)] | None = None
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit."""
+        return self.dollars is not None or self.seconds is not None
+
 
 class RewardSection(_Section):
     """The blend of the reward: weights of accuracy, of resistance to theft by a provider, privacy of membership, resistance to extraction
@@ -259,11 +263,11 @@ class Scenario(_Section):
             raise ValueError(f"draws: half_split needs an even count, got {self.draws.count}")
         if self.reward.membership and not self.draws.half_split:
             raise ValueError("reward.membership above 0 needs draws.half_split = true")
-        estimated = self.reward.cost_unit != "gates" or self.budget.dollars is not None or self.budget.seconds is not None
+        estimated = self.reward.cost_unit != "gates" or self.budget.is_set
         without = [provider.name for provider in self.providers if provider.device is None]
         if estimated and without:
             raise ValueError(f"costs in dollars or seconds need a device for every provider, {without[0]} has none")
-        if self.budget.dollars is not None or self.budget.seconds is not None:
+        if self.budget.is_set:
             self._check_budget()
         if self.service.noise and not self.provider_noise:
             raise ValueError("service.noise is true, but no provider has noise")
@@ -382,7 +386,7 @@ class Scenario(_Section):
         for provider in self.providers:
             if len(design.held_by(provider.name)) > provider.max_parts:
                 raise QumosError(f"{where}: provider {provider.name} takes at most {provider.max_parts} part(s)")
-        if self.budget.dollars is not None or self.budget.seconds is not None:
+        if self.budget.is_set:
             from .running_costs import Budget
 
             Budget(self).check(design)
@@ -410,12 +414,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, stamp: int) -> Scenario:
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise QumosError(f"{path}: cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise QumosError(f"{path}: malformed TOML: {one_line(error)}") from error
+    data = read_toml(path)
     section = data.get("data")
     if isinstance(section, dict) and str(section.get("source", "")).endswith(_TABLE_SUFFIXES):
         # A file named in a scenario lies where the scenario says, whoever reads it from wherever.

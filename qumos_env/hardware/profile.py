@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat,
 from scipy.special import ndtr, ndtri
 
 from ..errors import QumosError, one_line, unknown
+from ..files import read_toml
 from ..providers import Probability
 from ..simulation.channels import NoiseSpec, ReadoutError
 from .topology import KINDS, Topology
@@ -295,13 +295,7 @@ def load_profile(name_or_path: str | Path) -> ProviderProfile:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, stamp: int) -> ProviderProfile:
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise QumosError(f"{path}: cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise QumosError(f"{path}: malformed TOML: {one_line(error)}") from error
-    return parse_profile(data, where=str(path))
+    return parse_profile(read_toml(path), where=str(path))
 
 
 def parse_profile(data: object, where: str = "provider profile") -> ProviderProfile:
