@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qumos_env import Design
-from qumos_env.actions import Action, DesignState, action_table
-from qumos_env.ansatz import contiguous, encode_only, interleaved, ring_or_chain, ry_cz_blocks, ry_cz_ry
+from qumos_env.design.ansatz import contiguous, encode_only, interleaved, ry_cz_blocks, ry_cz_ry
+from qumos_env.design.blocks import Block
+from qumos_env.env.actions import Action, DesignState, action_table
 from qumos_env.errors import QumosError
 from qumos_env.scenario import Scenario
 
@@ -70,8 +71,8 @@ def _actions(scenario: Scenario, design: Design, layers: int) -> tuple[int, ...]
     table = action_table(scenario)
     try:
         sequence = table.opening(design.partition, [scenario.provider_names.index(name) for name in design.assignment])
-        for action, qubits in _steps(design, layers):
-            sequence += table.placing(action, qubits) if qubits else [table.index(action)]
+        for step in _steps(design, layers):
+            sequence += [table.index(step)] if isinstance(step, Action) else table.placing(*step)
     except QumosError:
         return None
     state = DesignState(scenario).replay([*sequence, table.finish])
@@ -79,14 +80,13 @@ def _actions(scenario: Scenario, design: Design, layers: int) -> tuple[int, ...]
     return tuple(state.history) if state.done and state.design() == design else None
 
 
-def _steps(design: Design, layers: int) -> Iterator[tuple[Action, tuple[int, ...]]]:
-    """The actions that place the gates: blocks with the qubits of their part, or single gates with no qubits."""
+def _steps(design: Design, layers: int) -> Iterator[Action | tuple[Block, int, tuple[int, ...]]]:
+    """What places the gates: single gates, or blocks with the number of their part and its qubits."""
     if layers == 0:
         for gate in design.gates:
-            yield Action("gate", gate.name, gate.qubits), ()
+            yield Action("gate", gate.name, gate.qubits)
         return
     # Layer by layer over all parts, so that an agent that imitates the sequence sees the parts treated alike.
-    by_part = [(part.qubits, ry_cz_blocks(part.index, layers)) for part in design.parts]
-    for step in range(1 + 2 * layers):
-        for qubits, blocks in by_part:
-            yield ring_or_chain(blocks[step], qubits), qubits
+    for block in ry_cz_blocks(layers):
+        for part in design.parts:
+            yield block.fitted(part.qubits), part.index, part.qubits

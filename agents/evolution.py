@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qumos_env.actions import action_table
+from qumos_env.env.actions import action_table
 from qumos_env.scenario import Scenario
 
 from .ask_tell import LAG, run_ask_tell

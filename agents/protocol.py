@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, Protocol
 
 from qumos_env import Design
-from qumos_env.actions import DesignState
+from qumos_env.env.actions import DesignState
 from qumos_env.errors import QumosError, unknown
 from qumos_env.scenario import Scenario
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qumos_env.actions import Action, ActionTable, DesignState, action_table
+from qumos_env.env.actions import Action, ActionTable, DesignState, action_table
 from qumos_env.scenario import Scenario
 
 
@@ -39,7 +39,7 @@ def genome_of(scenario: Scenario, actions: Sequence[int]) -> Genome:
     return Genome(
         partition=tuple(action.targets[0] for action in taken if action.kind == "part"),
         assignment=tuple(action.targets[0] for action in taken if action.kind == "assign"),
-        gates=tuple(action for action in taken if action.kind == "gate" or action.is_block),
+        gates=tuple(action for action in taken if action.kind == "gate" or action.block),
         shots=shots[0] if shots else None,
     )
 
@@ -49,10 +49,10 @@ def canonical(genome: Genome) -> Genome:
     labels = {label: number for number, label in enumerate(dict.fromkeys(genome.partition))}
     gates = []
     for action in genome.gates:
-        if not action.is_block:
+        if action.block is None:
             gates.append(action)
         elif action.targets[0] in labels:
-            gates.append(Action(action.kind, action.gate, (labels[action.targets[0]],)))
+            gates.append(Action.of_block(action.block, labels[action.targets[0]]))
     return Genome(
         partition=tuple(labels[label] for label in genome.partition),
         assignment=tuple(genome.assignment[label] if label < len(genome.assignment) else 0 for label in labels),
@@ -118,7 +118,7 @@ def random_gate(table: ActionTable, rng: np.random.Generator) -> Action:
 
 
 def _places(action: Action) -> bool:
-    return action.kind == "gate" or action.is_block
+    return action.kind == "gate" or action.block is not None
 
 
 def _trains(state: DesignState, action: Action) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 import cirq
 import numpy as np
 
-from qumos_env.ansatz import ry_cz_ry
-from qumos_env.model import DistributedQNN
+from qumos_env.design.ansatz import ry_cz_ry
+from qumos_env.model.qnn import DistributedQNN
 
 from .gradient import LAYERS, SIZES
 from .registry import Outcome, Row, Target, case

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from qumos_env.ansatz import interleaved, ry_cz_ry
-from qumos_env.evaluation import Evaluator
+from qumos_env.design.ansatz import interleaved, ry_cz_ry
+from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.scenario import load_scenario
 
 from .registry import Outcome, Row, Target, case

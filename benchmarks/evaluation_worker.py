@@ -6,8 +6,8 @@ import json
 import sys
 import time
 
-from qumos_env.ansatz import interleaved, ry_cz_ry
-from qumos_env.evaluation import Evaluator
+from qumos_env.design.ansatz import interleaved, ry_cz_ry
+from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.scenario import load_scenario
 
 from .evaluation import LAYERS, SCENARIO

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from qumos_env.env import DesignEnv
-from qumos_env.sampling import random_actions
+from qumos_env.env.design_env import DesignEnv
+from qumos_env.env.random_designs import random_actions
 
 from .registry import Outcome, Row, Target, case
 

@@ -12,19 +12,19 @@ from .registration import register_all
 
 if TYPE_CHECKING:
     from .design import Design
-    from .env import DesignEnv
-    from .evaluation import Evaluation, Evaluator
-    from .model import DistributedQNN
+    from .env.design_env import DesignEnv
+    from .evaluation.evaluator import Evaluation, Evaluator
+    from .model.qnn import DistributedQNN
     from .scenario import Scenario, list_scenarios, load_scenario
     from .simulation.layer import QuantumLayer
 
 __version__ = "0.1.0"
 _EXPORTS = {
     "Design": "design",
-    "DesignEnv": "env",
-    "DistributedQNN": "model",
-    "Evaluation": "evaluation",
-    "Evaluator": "evaluation",
+    "DesignEnv": "env.design_env",
+    "DistributedQNN": "model.qnn",
+    "Evaluation": "evaluation.evaluator",
+    "Evaluator": "evaluation.evaluator",
     "QuantumLayer": "simulation.layer",
     "Scenario": "scenario",
     "list_scenarios": "scenario",

@@ -1,10 +1,22 @@
-"""Registers one Gymnasium id per built-in scenario."""
+"""The scenario library, and one Gymnasium id per scenario of it. Light: registering environments loads no simulator."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gymnasium as gym
 
-from .library import list_scenarios
+
+def scenario_folder() -> Path:
+    """The folder of the built-in scenarios: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "scenarios"
+    return installed if installed.is_dir() else package.parent / "scenarios"
+
+
+def list_scenarios() -> tuple[str, ...]:
+    """Names of the built-in scenarios, sorted."""
+    return tuple(sorted(path.stem for path in scenario_folder().glob("*.toml")))
 
 
 def env_id(scenario: str) -> str:
@@ -16,4 +28,4 @@ def register_all() -> None:
     """Registers every built-in scenario; harmless when repeated. The environment owns its step limit."""
     for scenario in list_scenarios():
         if env_id(scenario) not in gym.registry:
-            gym.register(id=env_id(scenario), entry_point="qumos_env.env:DesignEnv", kwargs={"scenario": scenario})
+            gym.register(id=env_id(scenario), entry_point="qumos_env.env.design_env:DesignEnv", kwargs={"scenario": scenario})

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qumos_env.actions import Action, ActionTable, DesignState, action_table, block_gates
 from qumos_env.design import Gate
+from qumos_env.design.blocks import Block
+from qumos_env.env.actions import Action, ActionTable, DesignState, action_table
+from qumos_env.env.random_designs import random_actions, random_design
 from qumos_env.errors import QumosError
-from qumos_env.sampling import random_actions, random_design
 from qumos_env.scenario import Scenario, list_scenarios, load_scenario, parse_scenario
 
 NAMES = ("rx", "ry", "rz", "h", "cz", "cx", "rzz", "reupload")
@@ -326,11 +327,11 @@ def test_symmetric_gates_have_ascending_qubits() -> None:
 def test_blocks_place_their_gates() -> None:
     """Layers, chains and rings over the qubits of a part, which need not be neighbours."""
     qubits = (1, 4, 6)
-    assert block_gates(Action("layer", "ry", (0,)), qubits) == (Gate("ry", (1,)), Gate("ry", (4,)), Gate("ry", (6,)))
-    assert block_gates(Action("chain", "cz", (0,)), qubits) == (Gate("cz", (1, 4)), Gate("cz", (4, 6)))
-    assert block_gates(Action("ring", "rzz", (0,)), qubits) == (Gate("rzz", (1, 4)), Gate("rzz", (4, 6)), Gate("rzz", (1, 6)))
-    assert block_gates(Action("chain", "cz", (0,)), (3,)) == ()
-    assert block_gates(Action("ring", "cz", (0,)), (3, 5)) == ()
+    assert Block("layer", "ry").gates(qubits) == (Gate("ry", (1,)), Gate("ry", (4,)), Gate("ry", (6,)))
+    assert Block("chain", "cz").gates(qubits) == (Gate("cz", (1, 4)), Gate("cz", (4, 6)))
+    assert Block("ring", "rzz").gates(qubits) == (Gate("rzz", (1, 4)), Gate("rzz", (4, 6)), Gate("rzz", (1, 6)))
+    assert Block("chain", "cz").gates((3,)) == ()
+    assert Block("ring", "cz").gates((3, 5)) == ()
 
 
 def test_blocks_and_gates_reach_the_same_design() -> None:
@@ -339,9 +340,8 @@ def test_blocks_and_gates_reach_the_same_design() -> None:
     designs = []
     for vocabulary in ("gates", "blocks", "both"):
         state = start(make(limits | {"vocabulary": vocabulary}), (0, 1, 0, 0), (1, 0))
-        for block in (Action("layer", "ry", (0,)), Action("ring", "cz", (0,)), Action("layer", "rx", (1,))):
-            qubits = (0, 2, 3) if block.targets[0] == 0 else (1,)
-            for action in state.table.placing(block, qubits):
+        for block, part in ((Block("layer", "ry"), 0), (Block("ring", "cz"), 0), (Block("layer", "rx"), 1)):
+            for action in state.table.placing(block, part, ((0, 2, 3), (1,))[part]):
                 assert state.apply(action)
         assert state.gates_left == 5
         designs.append(state.design())
@@ -407,7 +407,7 @@ def test_max_steps_sets_the_step_limit() -> None:
 
 
 PRINT_TABLES = """
-from qumos_env.actions import ActionTable
+from qumos_env.env.actions import ActionTable
 from qumos_env.scenario import list_scenarios, load_scenario
 for name in list_scenarios():
     print(name)

@@ -29,7 +29,7 @@ from agents.random_search import RandomSearcher
 from agents.sequences import canonical, genome_of, play, random_actions
 from agents.settings import parse_overrides, parse_settings, settings_files, tuned_settings
 from qumos_env import Design, load_scenario
-from qumos_env.actions import Action, DesignState
+from qumos_env.env.actions import Action, DesignState
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.scenario import Scenario, parse_scenario
 

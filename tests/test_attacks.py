@@ -11,14 +11,17 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from qumos_env.attacks.controls import RAW_CONTROLS, reference_qnn
-from qumos_env.attacks.membership import auc, loss_scores
-from qumos_env.attacks.theft import TIERS, Thief, ThiefRows, fit_encoding
 from qumos_env.design import Design, Gate
-from qumos_env.evaluation import Evaluation, Evaluator
-from qumos_env.model import DistributedQNN, Parameters
-from qumos_env.scenario import ModelSection, Scenario, ThreatSection, parse_scenario
-from qumos_env.workload import Workload
+from qumos_env.evaluation.controls import RAW_CONTROLS, reference_qnn
+from qumos_env.evaluation.evaluator import Evaluation, Evaluator
+from qumos_env.evaluation.membership import loss_scores
+from qumos_env.evaluation.roc import auc
+from qumos_env.evaluation.theft import TIERS, Thief, ThiefRows, fit_encoding
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.training import Parameters
+from qumos_env.scenario import Scenario, parse_scenario
+from qumos_env.scenario.sections import ModelSection, ThreatSection
 
 
 def gates(text: str) -> tuple[Gate, ...]:

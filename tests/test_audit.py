@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qumos_env.ansatz import interleaved, ry_cz_ry
-from qumos_env.attacks import canaries
+from qumos_env.attacks.integrity import canaries
 from qumos_env.attacks.registry import Attack
-from qumos_env.attacks.results import AttackResult, Curve, Figure, mean_interval
+from qumos_env.attacks.results import AttackResult, Curve, Figure
 from qumos_env.attacks.suite import ATTACKS
-from qumos_env.attacks.victim import Victim
 from qumos_env.audit import Audit, audit
 from qumos_env.audit.report import HEADLINES, by_goal, html_page, table_rows
 from qumos_env.audit.run import FIRST_SEED, NOT_RUN
 from qumos_env.cli import app, run
 from qumos_env.deployment.bundle import read_bundle
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import interleaved, ry_cz_ry
 from qumos_env.errors import EvaluationFailure, QumosError
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.statistics import mean_interval
+from qumos_env.evaluation.workload import Workload
 from qumos_env.scenario import Scenario, load_scenario
 from qumos_env.unlearning.bundle import rows_digest
-from qumos_env.workload import Workload
 
 SCENARIO = """name = "tiny"
 title = "tiny <b>"
@@ -78,7 +79,7 @@ def figure(name: str, values: np.ndarray, controls: np.ndarray | None = None, co
     return Figure("integrity", "planted", name, values, controls, control, note=note)
 
 
-def planted(victim: Victim) -> AttackResult:
+def planted(victim: Service) -> AttackResult:
     """Values that tell the seed and the draw; one figure is not measurable with an even seed, nor is its control."""
     values = victim.seed + np.arange(float(K))
     even = victim.seed % 2 == 0
@@ -91,10 +92,10 @@ def planted(victim: Victim) -> AttackResult:
 
 
 @pytest.fixture
-def only_planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Victim], AttackResult]], None]:
+def only_planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Service], AttackResult]], None]:
     """Leaves one attack in the registry."""
 
-    def leave(attack: Callable[[Victim], AttackResult]) -> None:
+    def leave(attack: Callable[[Service], AttackResult]) -> None:
         for name in list(ATTACKS):
             monkeypatch.delitem(ATTACKS, name)
         monkeypatch.setitem(ATTACKS, "planted", Attack("planted", "integrity", "plants <figures>", attack))
@@ -131,7 +132,7 @@ def test_the_service_is_measured_as_it_is(whole: Audit, scenario: Scenario) -> N
     workload = Workload(scenario)
     right = []
     for seed in whole.seeds:
-        victim = Victim.train(workload, DESIGN, seed)
+        victim = Service.train(workload, DESIGN, seed)
         right.append(np.mean(victim.answer(victim.test, 0).argmax(axis=-1) == victim.labels[victim.test], axis=1))
     np.testing.assert_array_equal(whole.accuracy, np.concatenate(right))
     labels = workload.protocol.dataset.labels[workload.protocol.test]
@@ -243,7 +244,7 @@ def test_the_control_covers_the_units_that_were_measured() -> None:
 
 @pytest.mark.parametrize("error", [QumosError("too few\nrows"), EvaluationFailure("diverged")])
 def test_an_attack_that_cannot_run_does_not_end_the_audit(scenario: Scenario, only_planted: Any, error: Exception) -> None:
-    def fails(victim: Victim) -> AttackResult:
+    def fails(victim: Service) -> AttackResult:
         raise error
 
     only_planted(fails)
@@ -432,7 +433,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(
     (folder / "page.html").mkdir()
     (folder / "data.json").mkdir()
 
-    def untouched(victim: Victim) -> AttackResult:
+    def untouched(victim: Service) -> AttackResult:
         raise AssertionError("ran")
 
     for name, attack in list(ATTACKS.items()):

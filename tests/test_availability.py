@@ -8,16 +8,25 @@ import pytest
 from scipy.integrate import quad
 from sklearn.linear_model import LogisticRegression
 
-from qumos_env.attacks.availability import FALLBACKS, outage_answers, outages
-from qumos_env.attacks.latency import ATTACKS_ON_ONE, Load, distribution, mean_response, percentile_response, simulated_responses
+from qumos_env.attacks.availability.slowdown import (
+    ATTACKS_ON_ONE,
+    Load,
+    distribution,
+    mean_response,
+    percentile_response,
+    simulated_responses,
+)
 from qumos_env.attacks.registry import ATTACKS
-from qumos_env.attacks.results import mean_interval
-from qumos_env.attacks.victim import Victim
-from qumos_env.circuits import bind, input_symbol, part_blocks, weight_symbol
 from qumos_env.design import Design, Gate
-from qumos_env.model import DistributedQNN, Parameters
-from qumos_env.scenario import ModelSection, parse_scenario
-from qumos_env.workload import Workload
+from qumos_env.design.circuits import bind, input_symbol, part_fragments, weight_symbol
+from qumos_env.evaluation.outage import FALLBACKS, outage_answers, outages
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.statistics import mean_interval
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.training import Parameters
+from qumos_env.scenario import parse_scenario
+from qumos_env.scenario.sections import ModelSection
 
 
 def gates(text: str) -> tuple[Gate, ...]:
@@ -32,7 +41,7 @@ CUT = Design((0, 0, 1, 1), ("aurora", "borealis"), gates(LAYERS + ", rzz 1 2, rx
 
 
 @pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Service:
     """Feature 0, which aurora sees, decides the class; what borealis sees is noise."""
     generator = np.random.default_rng(0)
     features = generator.uniform(0.1, 1, (600, 4)) * generator.choice([-1, 1], (600, 4))
@@ -49,10 +58,10 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
             "providers": [{"name": "aurora"}, {"name": "borealis"}],
         }
     )
-    return Victim.train(Workload(scenario), DESIGN, seed=5)
+    return Service.train(Workload(scenario), DESIGN, seed=5)
 
 
-def answers(victim: Victim, fallback: str) -> dict[str, np.ndarray]:
+def answers(victim: Service, fallback: str) -> dict[str, np.ndarray]:
     """Per provider, predictions for the test rows while it is out."""
     train = victim.together("train")
     found = outage_answers(
@@ -61,12 +70,12 @@ def answers(victim: Victim, fallback: str) -> dict[str, np.ndarray]:
     return {provider: one.argmax(axis=-1) for provider, one in found.items()}
 
 
-def accuracy(victim: Victim, predicted: np.ndarray) -> np.ndarray:
+def accuracy(victim: Service, predicted: np.ndarray) -> np.ndarray:
     return (predicted == victim.labels[victim.test]).mean(axis=1)
 
 
 @pytest.mark.parametrize("fallback", FALLBACKS)
-def test_an_outage_costs_what_the_part_knows(fallback: str, victim: Victim) -> None:
+def test_an_outage_costs_what_the_part_knows(fallback: str, victim: Service) -> None:
     full = accuracy(victim, victim.answer(victim.test, 1).argmax(axis=-1))
     assert full.mean() > 0.9
     without = {provider: accuracy(victim, predicted) for provider, predicted in answers(victim, fallback).items()}
@@ -75,7 +84,7 @@ def test_an_outage_costs_what_the_part_knows(fallback: str, victim: Victim) -> N
     assert loss.low <= 0.01 and abs(loss.mean) < 0.02
 
 
-def test_fallbacks_fill_in_what_is_missing(victim: Victim) -> None:
+def test_fallbacks_fill_in_what_is_missing(victim: Service) -> None:
     """The values that the head sees, recomputed from the readouts of the whole service."""
     train, inputs = victim.together("train"), victim.encode(victim.test)
     full = victim.model.stack.readout(victim.trained.angles, inputs)
@@ -90,7 +99,7 @@ def test_fallbacks_fill_in_what_is_missing(victim: Victim) -> None:
             np.testing.assert_allclose(FALLBACKS[fallback](found[provider]), expected, atol=1e-6)
 
 
-def test_a_new_head_is_about_as_good_as_a_logistic_regression_on_what_is_left(victim: Victim) -> None:
+def test_a_new_head_is_about_as_good_as_a_logistic_regression_on_what_is_left(victim: Service) -> None:
     """From a head that answers the contrary: only one that is really retrained recovers."""
     contrary = dataclasses.replace(victim, trained=Parameters(victim.trained.angles, -victim.trained.head))
     assert accuracy(victim, answers(contrary, "zero")["borealis"]).mean() < 0.1
@@ -109,7 +118,7 @@ def test_the_others_run_without_the_gates_that_were_cut(shots: int | None) -> No
     trained = Parameters.stack([model.initial([seed]) for seed in range(3)])
     inputs = generator.uniform(-3, 3, (3, 5, 4))
     found = outages(model, trained, inputs, np.zeros((3, 5), int), inputs, [(seed,) for seed in range(3)])
-    kept = part_blocks(design, "ry")[0]
+    kept = part_fragments(design, "ry")[0]
     for angles, rows, rest, exact in zip(trained.angles, inputs, found["borealis"].rest, found["borealis"].train_rest, strict=True):
         bound = bind(kept.circuit, {weight_symbol(i): angle for i, angle in enumerate(angles)})
         line = [cirq.LineQubit(q) for q in kept.qubits]
@@ -132,7 +141,7 @@ def test_a_service_at_one_provider_is_gone_with_it() -> None:
             assert np.ptp(gone, axis=1).max() < 1e-6, "the same answer to every query"
 
 
-def test_outage_figures_have_the_full_service_beside_them(victim: Victim) -> None:
+def test_outage_figures_have_the_full_service_beside_them(victim: Service) -> None:
     figures = {figure.name: figure for figure in ATTACKS["outage"].run(victim).figures}
     full = accuracy(victim, victim.answer(victim.test, 1).argmax(axis=-1))
     for figure in figures.values():
@@ -176,7 +185,7 @@ def test_formulas_agree_with_the_distribution_and_the_simulation(name: str) -> N
     assert (times < point - 1e-6).mean() < 0.95 + spread
 
 
-def test_attacks_on_one_provider_slow_the_service_down(victim: Victim) -> None:
+def test_attacks_on_one_provider_slow_the_service_down(victim: Service) -> None:
     figures = ATTACKS["slowdown"].run(victim).figures
     assert len(figures) == 2 * len(ATTACKS_ON_ONE)
     for figure in figures:

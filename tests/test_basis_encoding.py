@@ -12,15 +12,16 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 
-from qumos_env.ansatz import interleaved, ry_cz_ry
 from qumos_env.data import Preprocessor
 from qumos_env.data.preprocessing import settled
 from qumos_env.deployment.bundle import export_bundle, read_bundle
+from qumos_env.design.ansatz import interleaved, ry_cz_ry
 from qumos_env.errors import QumosError
-from qumos_env.evaluation import Evaluator
-from qumos_env.model import DistributedQNN
-from qumos_env.scenario import DataSection, Scenario, parse_scenario
-from qumos_env.workload import Workload
+from qumos_env.evaluation.evaluator import Evaluator
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.scenario import Scenario, parse_scenario
+from qumos_env.scenario.sections import DataSection
 
 DESIGN = ry_cz_ry(interleaved(4, 2), ("aurora", "borealis"), 1)
 

@@ -17,17 +17,18 @@ from qiskit import QuantumCircuit  # type: ignore[import-untyped]
 from qiskit.circuit import Parameter  # type: ignore[import-untyped]
 from qiskit.quantum_info import Statevector  # type: ignore[import-untyped]
 
-from qumos_env.ansatz import ry_cz_ry
-from qumos_env.circuits import part_blocks
-from qumos_env.cutting.gate_cuts import LABELS, cut_angles, cut_parts
 from qumos_env.deployment import bundle as bundle_module
 from qumos_env.deployment.bundle import export_bundle, read_bundle, write_bundle
 from qumos_env.deployment.qasm import to_openqasm3
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import ry_cz_ry
+from qumos_env.design.circuits import part_fragments
+from qumos_env.design.gate_cuts import LABELS, cut_angles, cut_parts
 from qumos_env.errors import EvaluationFailure, QumosError
-from qumos_env.model import DistributedQNN, Parameters
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.training import Parameters
 from qumos_env.scenario import Scenario, parse_scenario
-from qumos_env.workload import Workload
 
 PARTITION = (0, 1, 0, 2, 1)
 DESIGN = Design(
@@ -105,11 +106,11 @@ def test_a_provider_gets_its_own_part_and_nothing_else(exported: Path) -> None:
     _, trained, _ = trained_model(tiny(), DESIGN, 3)
     preprocessing = json.loads((exported / "owner" / "preprocessing.json").read_text(encoding="utf-8"))
     secrets = np.concatenate([trained.head, np.ravel(preprocessing["matrix"]), preprocessing["offset"]])
-    blocks = part_blocks(DESIGN, "ry")
+    fragments = part_fragments(DESIGN, "ry")
     for provider in ("aurora", "borealis"):
         held = [part for part in DESIGN.parts if part.provider == provider]
         qubits = {qubit for part in held for qubit in part.qubits}
-        mine = [index for part in held for index in blocks[part.index].weights]
+        mine = [index for part in held for index in fragments[part.index].weights]
         theirs = np.setdiff1d(np.arange(DESIGN.n_trainable), mine)
         for part in held:
             own = set(part.qubits)
@@ -123,7 +124,7 @@ def test_a_provider_gets_its_own_part_and_nothing_else(exported: Path) -> None:
                 assert not re.search(r"\bw\d+\b", text)
                 written = numbers(text)
                 in_radians = np.concatenate([written, written * np.pi])
-                weights = blocks[part.index].weights
+                weights = fragments[part.index].weights
                 for angle in trained.angles[list(weights)]:
                     assert np.min(np.abs(in_radians - angle)) < 1e-9
                 for secret in (*trained.angles[theirs], *secrets):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from qumos_env.cache import EvaluationCache
 from qumos_env.errors import QumosError, one_line, unknown
+from qumos_env.evaluation.cache import EvaluationCache
 from qumos_env.files import new_folder, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +34,7 @@ def test_file_cache_is_shared_and_keeps(tmp_path: Path) -> None:
 
 WRITE = """
 import sys
-from qumos_env.cache import EvaluationCache
+from qumos_env.evaluation.cache import EvaluationCache
 cache = EvaluationCache(sys.argv[1])
 for number in range(5):
     cache.put(f"{sys.argv[2]}-{number}", f"value {number}")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qumos_env.circuits import bind, initial_angles, input_symbol, joint_blocks, part_blocks, weight_symbol
 from qumos_env.design import Design, Gate
+from qumos_env.design.circuits import bind, initial_angles, input_symbol, joint_fragments, part_fragments, weight_symbol
 
 LINE = cirq.LineQubit.range(4)
 CIRQ = {"rx": cirq.X, "ry": cirq.Y, "rz": cirq.Z, "cz": cirq.CZ, "rzz": cirq.ZZ, "cx": cirq.CX}
@@ -73,7 +73,7 @@ def test_order_of_commuting_gates_changes_no_angle_and_no_circuit(gates: list[tu
     one, other = design(*gates), design(*shuffled)
     assert one.hash == other.hash
     np.testing.assert_array_equal(initial_angles(one, [7]), initial_angles(other, [7]))
-    assert joint_blocks(one, "ry") == joint_blocks(other, "ry")
+    assert joint_fragments(one, "ry") == joint_fragments(other, "ry")
 
 
 def test_gates_elsewhere_change_no_angle() -> None:
@@ -105,12 +105,12 @@ def test_equal_gates_in_one_moment_get_their_own_angles() -> None:
 
 def test_part_blocks_hold_only_their_part() -> None:
     made = design(("ry", (0,)), ("cz", (0, 1)), ("rx", (3,)), ("rzz", (1, 2)), ("rzz", (2, 3)), ("ry", (1,)))
-    first, second = part_blocks(made, "ry")
+    first, second = part_fragments(made, "ry")
     assert (first.qubits, second.qubits) == ((0, 1), (2, 3))
-    for block in (first, second):
-        names = {input_symbol(q) for q in block.qubits} | {weight_symbol(index) for index in block.weights}
-        assert cirq.parameter_names(block.circuit) == names
-        assert block.circuit.all_qubits() == {cirq.LineQubit(q) for q in block.qubits}
+    for fragment in (first, second):
+        names = {input_symbol(q) for q in fragment.qubits} | {weight_symbol(index) for index in fragment.weights}
+        assert cirq.parameter_names(fragment.circuit) == names
+        assert fragment.circuit.all_qubits() == {cirq.LineQubit(q) for q in fragment.qubits}
     cut = {index for index, placed in enumerate(p for p in made.placed_gates if p.gate.trainable) if placed in made.cut_gates}
     assert len(cut) == 1
     assert {*first.weights, *second.weights} == set(range(made.n_trainable)) - cut
@@ -119,12 +119,12 @@ def test_part_blocks_hold_only_their_part() -> None:
 
 def test_parts_without_cuts_stay_apart() -> None:
     made = design(("ry", (0,)), ("ry", (2,)))
-    assert joint_blocks(made, "ry") == part_blocks(made, "ry")
+    assert joint_fragments(made, "ry") == part_fragments(made, "ry")
 
 
 def test_a_cut_gate_joins_its_parts() -> None:
     made = design(("ry", (0,)), ("rzz", (1, 4)), ("rx", (2,)), partition=(0, 0, 1, 1, 2, 2), assignment=("a", "b", "a"))
-    joined, alone = joint_blocks(made, "ry")
+    joined, alone = joint_fragments(made, "ry")
     assert joined.qubits == (0, 1, 4, 5) and alone.qubits == (2, 3)
     assert sorted([*joined.weights, *alone.weights]) == [0, 1, 2]
 
@@ -134,14 +134,14 @@ def test_a_chain_of_cuts_joins_all_parts() -> None:
         ("rzz", (2, 3)), ("rzz", (0, 2)), ("rzz", (1, 3)), ("rzz", (0, 1)), ("ry", (4,)),
         partition=(0, 1, 2, 3, 4), assignment=tuple("abcde"),
     )  # fmt: skip
-    joined, alone = joint_blocks(made, "ry")
+    joined, alone = joint_fragments(made, "ry")
     assert joined.qubits == (0, 1, 2, 3) and alone.qubits == (4,)
 
 
 def test_a_part_without_gates_is_its_encoding() -> None:
-    block = part_blocks(design(("ry", (0,))), "rx")[1]
+    fragment = part_fragments(design(("ry", (0,))), "rx")[1]
     expected = np.kron(cirq.unitary(cirq.rx(0.3)), cirq.unitary(cirq.rx(0.4)))
-    np.testing.assert_allclose(unitary(block.circuit, block.qubits, {}), expected, atol=1e-9)
+    np.testing.assert_allclose(unitary(fragment.circuit, fragment.qubits, {}), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("axis", ["rx", "ry", "rz"])
@@ -151,7 +151,7 @@ def test_the_circuit_is_the_designs(axis: str) -> None:
         ("h", (0,)), ("ry", (1,)), ("cx", (1, 0)), ("reupload", (1,)), ("rzz", (0, 1)), ("rx", (0,)), ("cz", (0, 1)), ("rz", (1,)),
         partition=(0, 0), assignment=("a",),
     )  # fmt: skip
-    (block,) = joint_blocks(made, axis)
+    (fragment,) = joint_fragments(made, axis)
     weights = {"ry": 0.5, "rzz": -1.1, "rx": 0.7, "rz": 2.0}
     numbers = {weight_symbol(i): weights[p.gate.name] for i, p in enumerate(p for p in made.placed_gates if p.gate.trainable)}
     i, x, y, z = np.eye(2), np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.diag([1, -1])
@@ -173,14 +173,14 @@ def test_the_circuit_is_the_designs(axis: str) -> None:
         np.kron(i, turn(z, weights["rz"])),
     ]
     expected = np.linalg.multi_dot(order[::-1])
-    np.testing.assert_allclose(unitary(block.circuit, (0, 1), numbers), expected, atol=1e-9)
+    np.testing.assert_allclose(unitary(fragment.circuit, (0, 1), numbers), expected, atol=1e-9)
 
 
 def test_bind_fills_weights_and_leaves_inputs() -> None:
-    (block,) = part_blocks(design(("ry", (0,)), ("rx", (1,)), partition=(0, 0), assignment=("a",)), "ry")
-    bound = bind(block.circuit, {"w0": np.float64(0.25), "w1": 1.5})
+    (fragment,) = part_fragments(design(("ry", (0,)), ("rx", (1,)), partition=(0, 0), assignment=("a",)), "ry")
+    bound = bind(fragment.circuit, {"w0": np.float64(0.25), "w1": 1.5})
     assert cirq.parameter_names(bound) == {"x0", "x1"}
     assert cirq.ry(0.25)(cirq.LineQubit(0)) in bound.all_operations()
-    assert cirq.parameter_names(block.circuit) == {"x0", "x1", "w0", "w1"}
-    partly = bind(block.circuit, {"w1": 1.5})
+    assert cirq.parameter_names(fragment.circuit) == {"x0", "x1", "w0", "w1"}
+    partly = bind(fragment.circuit, {"w1": 1.5})
     assert cirq.parameter_names(partly) == {"x0", "x1", "w0"}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from qumos_env.ansatz import ry_cz_ry
 from qumos_env.cli import app, run
 from qumos_env.deployment.bundle import read_bundle
 from qumos_env.design import Design, Gate
-from qumos_env.evaluation import Evaluator
+from qumos_env.design.ansatz import ry_cz_ry
+from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.scenario import list_scenarios, load_scenario, parse_scenario
 
 ROOT = Path(__file__).resolve().parent.parent

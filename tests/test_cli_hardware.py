@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from qumos_env.ansatz import contiguous, ry_cz_ry
 from qumos_env.cli import app, run
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import contiguous, ry_cz_ry
+from qumos_env.evaluation.costs import running_costs
 from qumos_env.hardware.profile import NO_GATE_CIRCUITS, list_profiles, load_profile
-from qumos_env.running_costs import running_costs
 from qumos_env.scenario import load_scenario
 
 PAIR = ("aurora", "borealis")

@@ -8,21 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qumos_env.ansatz import ry_cz_ry
-from qumos_env.circuits import joint_blocks
 from qumos_env.cli import app, run
-from qumos_env.cutting.estimator import CutEngine
-from qumos_env.cutting.gate_cuts import cut_angles, n_circuits
 from qumos_env.deployment.bundle import read_bundle
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import ry_cz_ry
+from qumos_env.design.circuits import joint_fragments
+from qumos_env.design.gate_cuts import cut_angles, variant_counts
 from qumos_env.errors import QumosError
-from qumos_env.heads import make_head
-from qumos_env.model import CircuitStack, DistributedQNN, Parameters
-from qumos_env.noisy_stack import NoisyStack
-from qumos_env.scenario import ModelSection, load_scenario
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.cutting.estimator import CutEngine
+from qumos_env.model.heads import make_head
+from qumos_env.model.noisy import NoisyStack
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.stack import CircuitStack
+from qumos_env.model.training import Parameters
+from qumos_env.scenario import load_scenario
+from qumos_env.scenario.sections import ModelSection
 from qumos_env.simulation.channels import NoiseSpec
 from qumos_env.unlearning.bundle import unlearn_bundle
-from qumos_env.workload import Workload
 
 LAYER = ry_cz_ry((0, 0, 1, 1), ("aurora", "borealis"), 1)
 
@@ -56,12 +59,12 @@ def test_answers_from_shots_have_the_mean_and_variance_of_the_cut_service(cuts: 
     model = DistributedQNN(design, 2, ModelSection(head="linear"))
     engine = CutEngine(design, model.axis)
     predicted = engine.predicted_variance(angles[None], engine.run(angles[None], row[None]), shots)[0, 0]
-    exact = CircuitStack(joint_blocks(design, model.axis), 4).readout(angles[None], row[None])[0, 0]
+    exact = CircuitStack(joint_fragments(design, model.axis), 4).readout(angles[None], row[None])[0, 0]
     found = readout_of(model, angles, np.repeat(row, repeats, axis=0), [[5, qubit] for qubit in range(4)])
     assert np.abs((found.mean(axis=0) - exact) / np.sqrt(predicted / repeats)).max() < 4
     np.testing.assert_allclose(found.var(axis=0), predicted, rtol=0.12)
     uncut = (1 - exact**2) / shots
-    assert np.all(predicted < 0.85 * uncut) and np.all(predicted > 2 * uncut / n_circuits(engine.parts))
+    assert np.all(predicted < 0.85 * uncut) and np.all(predicted > 2 * uncut / sum(variant_counts(engine.design)))
 
 
 def test_noisy_answers_are_those_of_the_uncut_circuit() -> None:

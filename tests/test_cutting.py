@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qumos_env.ansatz import ry_cz_ry
-from qumos_env.circuits import bind, build_block, input_symbol, weight_symbol
-from qumos_env.cutting.contraction import contract
-from qumos_env.cutting.estimator import CutEngine, variant_readouts
-from qumos_env.cutting.gate_cuts import LABELS, Variant, coefficients, cut_angles, cut_parts, n_circuits
 from qumos_env.deployment.qasm import to_openqasm3
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import ry_cz_ry
+from qumos_env.design.circuits import bind, build_fragment, input_symbol, weight_symbol
+from qumos_env.design.gate_cuts import LABELS, Variant, coefficients, cut_angles, cut_parts, variant_counts
 from qumos_env.errors import QumosError
-from qumos_env.model import DistributedQNN, Parameters
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.cutting.contraction import contract
+from qumos_env.model.cutting.estimator import CutEngine, variant_readouts
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.training import Parameters
 from qumos_env.scenario import load_scenario
-from qumos_env.workload import Workload
 
 # Partition, providers, and where the cuts are.
 CASES: dict[str, tuple[tuple[int, ...], tuple[str, ...], list[tuple[int, int]]]] = {
@@ -61,7 +62,7 @@ def resolved(circuit: cirq.Circuit, angles: np.ndarray, inputs: np.ndarray) -> c
 def uncut(design: Design, angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     """⟨Z⟩ ``[n_qubits]`` of the whole circuit by Cirq's simulator."""
     line = cirq.LineQubit.range(design.n_qubits)
-    circuit = resolved(build_block(design, range(design.n_qubits), design.placed_gates, "ry").circuit, angles, inputs)
+    circuit = resolved(build_fragment(design, range(design.n_qubits), design.placed_gates, "ry").circuit, angles, inputs)
     simulator = cirq.Simulator(dtype=np.complex128)
     return np.real(simulator.simulate_expectation_values(circuit, [cirq.Z(qubit) for qubit in line], qubit_order=line))
 
@@ -261,7 +262,7 @@ def test_no_provider_sees_a_cut_angle() -> None:
         weights = {weight_symbol(i): angle for i, angle in enumerate(values[0])}
         circuits = [bind(variant.circuit, weights) for part in cut_parts(design, "ry") for variant in part.variants]
         seen.append((circuits, engine.run(values, inputs, 100, np.random.default_rng(3))))
-    assert len(seen[0][0]) == n_circuits(engine.parts) == 2 * 5**2
+    assert len(seen[0][0]) == sum(variant_counts(engine.design)) == 2 * 5**2
     assert seen[0][0] == seen[1][0]
     for part in engine.parts:
         assert all(not secret & cirq.parameter_names(variant.circuit) for variant in part.variants)

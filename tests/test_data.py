@@ -21,7 +21,8 @@ from qumos_env.data import Dataset, Draw, Preprocessor, list_datasets, load_data
 from qumos_env.data.sources import SAMPLED_ROWS
 from qumos_env.data.stratified import allot, deal
 from qumos_env.errors import QumosError
-from qumos_env.scenario import DataSection, DrawSection, list_scenarios, load_scenario
+from qumos_env.scenario import list_scenarios, load_scenario
+from qumos_env.scenario.sections import DataSection, DrawSection
 
 GENERATED = ("two-curves", "hidden-manifold", "hyperplanes", "parity", "parity-cut")
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import sympy
 
-from qumos_env.ansatz import contiguous, ry_cz_ry
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.errors import QumosError
-from qumos_env.model import DistributedQNN
-from qumos_env.scenario import ModelSection
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.scenario.sections import ModelSection
 from qumos_env.simulation.adjoint import CircuitEngine, Observable
 from qumos_env.simulation.dense import DenseEngine
 from qumos_env.simulation.program import compile_circuit

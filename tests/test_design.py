@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qumos_env.circuits import initial_angles
 from qumos_env.design import Design, Gate, canonical_order
+from qumos_env.design.circuits import initial_angles
+from qumos_env.design.gates import REGISTRY
 from qumos_env.errors import QumosError
-from qumos_env.evaluation import Evaluator
-from qumos_env.gates import REGISTRY
+from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.scenario import parse_scenario
 
 ANGLES = {"rx": 0.31, "ry": 0.57, "rz": 0.83, "rzz": 1.09, "reupload": 1.31}

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qumos_env.actions import DesignState
-from qumos_env.ansatz import contiguous, ry_cz_ry
-from qumos_env.env import DesignEnv
+from qumos_env.design.ansatz import contiguous, ry_cz_ry
+from qumos_env.env.actions import DesignState
+from qumos_env.env.design_env import DesignEnv
+from qumos_env.env.observation import provider_figures
 from qumos_env.errors import QumosError
-from qumos_env.evaluation import Evaluator
+from qumos_env.evaluation.costs import running_costs
+from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.hardware.profile import list_profiles, load_profile, noise_spec
-from qumos_env.observation import provider_figures
-from qumos_env.providers import NoiseProfile, Provider
-from qumos_env.running_costs import Budget, running_costs
 from qumos_env.scenario import Scenario, load_scenario, parse_scenario
+from qumos_env.scenario.providers import NoiseProfile, Provider
 
 DESIGN = ry_cz_ry(contiguous(4, 2), ("aurora", "borealis"), 1)
 
@@ -126,10 +126,10 @@ def test_play_stays_within_a_tight_budget(seed: int) -> None:
     design = tiny()["design"] | shots
     free = parse_scenario(tiny(design=design))
     tight = parse_scenario(tiny(design=design, budget={"dollars": 60.0, "shots": 1000}))
-    budget = Budget(tight)
+    budget = tight.cost_limits
     designs = [play(tight, [seed, number]).design() for number in range(3)]  # type: ignore[arg-type]
     for one in designs:
-        budget.check(one)
+        assert budget.broken_by(one) is None
         assert running_costs(one, tight, quick=True).query_dollars <= 60.0  # type: ignore[union-attr]
     dear = [play(free, [seed, number]).design() for number in range(8)]  # type: ignore[arg-type]
     over = [one for one in dear if not budget.allows(one)]
@@ -145,7 +145,7 @@ def test_gates_are_masked_one_by_one_where_the_budget_is_nearly_spent() -> None:
     cost = running_costs(ry_cz_ry((0,) * 4, ("aurora",), 1), free, quick=True)
     assert cost is not None
     tight = parse_scenario(tiny(("ionq-aria",), design=rules, budget={"seconds": cost.query_seconds + 1e-3}))
-    budget, generator, masked = Budget(tight), np.random.default_rng(0), 0
+    budget, generator, masked = tight.cost_limits, np.random.default_rng(0), 0
     state, other = DesignState(tight), DesignState(free)
     for _ in range(14):
         mask = state.mask()
@@ -164,7 +164,7 @@ def test_gates_are_masked_one_by_one_where_the_budget_is_nearly_spent() -> None:
 def test_a_budget_that_no_design_can_meet_is_refused_when_the_scenario_loads() -> None:
     with pytest.raises(QumosError, match=r"budget: no design can meet it: at least .* dollars"):
         parse_scenario(tiny(budget={"dollars": 1e-6}))
-    least, _ = Budget(parse_scenario(tiny(budget={"dollars": 1e6}))).least()
+    least, _ = parse_scenario(tiny(budget={"dollars": 1e6})).cost_limits.least()
     parse_scenario(tiny(budget={"dollars": least * 1.0001}))
 
 

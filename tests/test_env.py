@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import data_equivalence
 
-from qumos_env.actions import Action
 from qumos_env.design import Design
-from qumos_env.env import DesignEnv
+from qumos_env.env.actions import Action
+from qumos_env.env.design_env import DesignEnv
+from qumos_env.env.observation import ObservationEncoder
+from qumos_env.env.random_designs import random_actions
 from qumos_env.errors import EvaluationFailure, QumosError
-from qumos_env.evaluation import Evaluation, Evaluator
-from qumos_env.observation import ObservationEncoder
-from qumos_env.sampling import random_actions
+from qumos_env.evaluation.evaluator import Evaluation, Evaluator
 from qumos_env.scenario import list_scenarios, load_scenario, parse_scenario
 
 ID = "qumos_env:qumos/IrisSmoke-v0"
@@ -318,12 +318,12 @@ def test_a_scenario_is_given_by_name_file_dictionary_or_value(tmp_path: Path) ->
 
 def test_making_an_environment_reads_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that only play, and checkers, start at once: data are read at the first evaluation."""
-    import qumos_env.workload
+    import qumos_env.evaluation.workload
 
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("data were read")
 
-    monkeypatch.setattr(qumos_env.workload, "make_protocol", fail)
+    monkeypatch.setattr(qumos_env.evaluation.workload, "make_protocol", fail)
     env = DesignEnv(tiny())
     play(env, shortest(env)[:-1])
 

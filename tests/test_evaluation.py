@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qumos_env.ansatz import encode_only, interleaved, ry_cz_ry
-from qumos_env.attacks.theft import Thief
 from qumos_env.data import Dataset
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import encode_only, interleaved, ry_cz_ry
 from qumos_env.errors import EvaluationFailure, QumosError
-from qumos_env.evaluation import Evaluation, Evaluator, design_cost
-from qumos_env.model import DistributedQNN
+from qumos_env.evaluation.evaluator import Evaluation, Evaluator, design_cost
+from qumos_env.evaluation.theft import Thief
+from qumos_env.model.qnn import DistributedQNN
 from qumos_env.scenario import Scenario, parse_scenario
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ def evaluation() -> Evaluation:
 EVALUATE = """
 import sys
 from qumos_env.design import Design
-from qumos_env.evaluation import Evaluator
+from qumos_env import Evaluator
 from qumos_env.scenario import load_scenario, parse_scenario
 design = Design.from_json(sys.argv[1])
 for name in sys.argv[2:]:
@@ -290,7 +290,7 @@ CACHED = """
 import json
 import sys
 from qumos_env.design import Design
-from qumos_env.evaluation import Evaluator
+from qumos_env import Evaluator
 from qumos_env.scenario import parse_scenario
 evaluator = Evaluator(parse_scenario(json.loads(sys.argv[1])), sys.argv[2])
 print(evaluator.evaluate(Design.from_json(sys.argv[3])).to_json())

@@ -6,17 +6,27 @@ import numpy as np
 import pytest
 from scipy.special import huber, log_softmax
 
-from qumos_env.ansatz import contiguous, ry_cz_ry
-from qumos_env.attacks import black_box, extraction
-from qumos_env.attacks.black_box import ask, clone_model, ensemble, filtered, kernel_clone, query_rows, single, without_service
-from qumos_env.attacks.cloning import Loss, bootstrap_weights, cross_entropy_loss, fit_clones, fit_preprocessors, huber_loss
-from qumos_env.attacks.extraction import METRICS, score, score_answers, score_on_test
+from qumos_env.attacks.confidentiality import black_box, extraction
+from qumos_env.attacks.confidentiality.black_box import (
+    ask,
+    clone_model,
+    ensemble,
+    filtered,
+    kernel_clone,
+    query_rows,
+    single,
+    without_service,
+)
+from qumos_env.attacks.confidentiality.cloning import Loss, bootstrap_weights, cross_entropy_loss, fit_clones, fit_preprocessors, huber_loss
+from qumos_env.attacks.confidentiality.extraction import METRICS, score, score_answers, score_on_test
 from qumos_env.attacks.registry import ATTACKS
-from qumos_env.attacks.victim import Victim
+from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.errors import QumosError
-from qumos_env.model import DistributedQNN, Parameters, one_hot, train_stack
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.training import Parameters, one_hot, train_stack
 from qumos_env.scenario import load_scenario
-from qumos_env.workload import Workload
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +39,15 @@ def workload() -> Workload:
 
 
 @pytest.fixture(scope="module")
-def victim(workload: Workload) -> Victim:
+def victim(workload: Workload) -> Service:
     """A service whose circuit is the clone's own."""
     model = ry_cz_ry((0, 1) * 4, ["aurora", "aurora"], 3)
-    assert model.gates == clone_model(Victim.train(workload, model, seed=5)).design.gates
-    return Victim.train(workload, model, seed=5)
+    assert model.gates == clone_model(Service.train(workload, model, seed=5)).design.gates
+    return Service.train(workload, model, seed=5)
 
 
 @pytest.fixture(scope="module")
-def untrained(victim: Victim) -> Victim:
+def untrained(victim: Service) -> Service:
     """A service with angles of chance: it answers, but knows nothing."""
     start = [victim.model.initial((9, index)) for index in range(len(victim.rows))]
     return replace(victim, trained=Parameters.stack(start))
@@ -65,7 +75,7 @@ def test_losses_agree_with_scipy() -> None:
     np.testing.assert_allclose(huber_loss(logits, targets)[0], expected)
 
 
-def test_equal_weights_train_as_the_owner_does(victim: Victim) -> None:
+def test_equal_weights_train_as_the_owner_does(victim: Service) -> None:
     """With the owner's loss and every row counted once, a clone is what ``train_stack`` makes of the same rows."""
     rows = query_rows(victim, 12)
     model, inputs, targets = victim.model, victim.encode(rows), ask(victim, rows, "truth")
@@ -77,7 +87,7 @@ def test_equal_weights_train_as_the_owner_does(victim: Victim) -> None:
     np.testing.assert_allclose(ours.head, theirs.head, atol=1e-4)
 
 
-def test_a_row_of_weight_zero_is_not_there(victim: Victim) -> None:
+def test_a_row_of_weight_zero_is_not_there(victim: Service) -> None:
     rows = query_rows(victim, 12)
     inputs, targets, keys = victim.encode(rows), ask(victim, rows, "truth"), victim.keys(1)
     weights = np.ones(rows.shape)
@@ -105,7 +115,7 @@ def test_scores_count_by_hand() -> None:
     assert np.isnan(score(clones, one_hot(labels, 2), labels).errors).all()
 
 
-def test_a_service_with_the_clones_own_circuit_is_cloned(victim: Victim) -> None:
+def test_a_service_with_the_clones_own_circuit_is_cloned(victim: Service) -> None:
     """Far above the control, which has the true labels of the same rows and no victim, on the victim's errors above all."""
     clone = score_on_test(victim, single(victim, 400, "probabilities"))
     control = score_on_test(victim, single(victim, 400, "truth"))
@@ -115,13 +125,13 @@ def test_a_service_with_the_clones_own_circuit_is_cloned(victim: Victim) -> None
     assert clone.agreement.mean() > control.agreement.mean() + 0.02
 
 
-def test_an_ensemble_clones_as_well_and_grows_with_its_rounds(victim: Victim) -> None:
+def test_an_ensemble_clones_as_well_and_grows_with_its_rounds(victim: Service) -> None:
     few, many = (score_on_test(victim, one).agreement.mean() for one in ensemble(victim, [20, 300], "probabilities", members=3))
     assert many > 0.93
     assert many > few + 0.05
 
 
-def test_a_service_that_knows_nothing_gives_a_clone_that_knows_nothing(untrained: Victim) -> None:
+def test_a_service_that_knows_nothing_gives_a_clone_that_knows_nothing(untrained: Service) -> None:
     """It repeats the service's errors, which a model of the true labels does not, and has no accuracy of its own."""
     clone = score_on_test(untrained, single(untrained, 400, "probabilities"))
     control = score_on_test(untrained, single(untrained, 400, "truth"))
@@ -133,26 +143,26 @@ def test_a_service_that_knows_nothing_gives_a_clone_that_knows_nothing(untrained
     assert control.accuracy.mean() > clone.accuracy.mean() + 0.15
 
 
-def test_labels_and_kernel_machines_clone_too(victim: Victim, untrained: Victim) -> None:
+def test_labels_and_kernel_machines_clone_too(victim: Service, untrained: Service) -> None:
     for service, level in ((victim, 0.88), (untrained, 0.75)):
         rows = query_rows(service, 400)
         assert score_on_test(service, single(service, 400, "labels")).agreement.mean() > level
         assert score_answers(service, kernel_clone(service, rows, ask(service, rows, "labels"))).agreement.mean() > 0.75
 
 
-def test_a_kernel_clone_of_a_service_with_one_answer_gives_that_answer(victim: Victim) -> None:
+def test_a_kernel_clone_of_a_service_with_one_answer_gives_that_answer(victim: Service) -> None:
     rows = query_rows(victim, 10)
     assert (kernel_clone(victim, rows, one_hot(np.ones(rows.shape, int), 2)).argmax(axis=-1) == 1).all()
 
 
-def test_without_the_service_nothing_of_its_answers_is_used(victim: Victim, untrained: Victim) -> None:
+def test_without_the_service_nothing_of_its_answers_is_used(victim: Service, untrained: Service) -> None:
     """Whatever the service would have answered, the clone of an adversary who never asks is the same."""
     one, other = without_service(victim, 50), without_service(untrained, 50)
     np.testing.assert_array_equal(one.parameters.angles, other.parameters.angles)
     assert score_on_test(victim, one).agreement.mean() < score_on_test(victim, single(victim, 400, "probabilities")).agreement.mean() - 0.1
 
 
-def test_labels_carry_no_confidence_and_probabilities_do(victim: Victim) -> None:
+def test_labels_carry_no_confidence_and_probabilities_do(victim: Service) -> None:
     rows = query_rows(victim, 30)
     vectors, labels = ask(victim, rows, "probabilities"), ask(victim, rows, "labels")
     np.testing.assert_array_equal(labels.argmax(axis=-1), vectors.argmax(axis=-1))
@@ -161,7 +171,7 @@ def test_labels_carry_no_confidence_and_probabilities_do(victim: Victim) -> None
     np.testing.assert_array_equal(ask(victim, rows, "truth").argmax(axis=-1), victim.labels[rows])
 
 
-def test_queries_are_held_out_rows_and_nested(victim: Victim) -> None:
+def test_queries_are_held_out_rows_and_nested(victim: Service) -> None:
     rows = query_rows(victim, 60)
     np.testing.assert_array_equal(rows[:, :20], query_rows(victim, 20))
     for own, draw in zip(rows, victim.rows, strict=True):
@@ -171,7 +181,7 @@ def test_queries_are_held_out_rows_and_nested(victim: Victim) -> None:
 
 
 @pytest.mark.parametrize("budget", [0, 1, -3, 10_000])
-def test_an_impossible_budget_is_refused(victim: Victim, budget: int) -> None:
+def test_an_impossible_budget_is_refused(victim: Service, budget: int) -> None:
     for attack in (single, filtered):
         with pytest.raises(QumosError, match=f"query budget is {budget}"):
             attack(victim, budget, "labels")
@@ -179,7 +189,7 @@ def test_an_impossible_budget_is_refused(victim: Victim, budget: int) -> None:
         ensemble(victim, [budget], "labels")
 
 
-def test_what_cannot_be_meant_is_refused(victim: Victim) -> None:
+def test_what_cannot_be_meant_is_refused(victim: Service) -> None:
     with pytest.raises(QumosError, match="did you mean labels"):
         ask(victim, query_rows(victim, 5), "label")  # type: ignore[arg-type]
     with pytest.raises(QumosError, match="ascending"):
@@ -188,7 +198,7 @@ def test_what_cannot_be_meant_is_refused(victim: Victim) -> None:
         ensemble(victim, [20], "labels", members=0)
 
 
-def test_filtering_keeps_the_queries_whose_answer_holds(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filtering_keeps_the_queries_whose_answer_holds(victim: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeats are paid from the budget, and rows whose top-1 label changed get no weight."""
     noisy = replace(victim, model=DistributedQNN(replace(victim.design, shots=3), 2, victim.scenario.model, victim.scenario.data.axis))
     seen = {}
@@ -205,7 +215,7 @@ def test_filtering_keeps_the_queries_whose_answer_holds(victim: Victim, monkeypa
     np.testing.assert_array_equal(seen["weights"] == 1, unanimous)
 
 
-def test_preprocessing_needs_no_labels(victim: Victim) -> None:
+def test_preprocessing_needs_no_labels(victim: Service) -> None:
     """LDA takes the answers for classes; with one class only, or no service, PCA stands in."""
     section = victim.scenario.data.model_copy(update={"reducer": "lda"})
     pca = section.model_copy(update={"reducer": "pca"})
@@ -222,7 +232,7 @@ def test_the_registered_attack_reports_every_metric_beside_its_control(monkeypat
     scenario = load_scenario("iris-smoke")
     design = ry_cz_ry(contiguous(4, 2), list(scenario.provider_names[:2]), 1)
     monkeypatch.setattr(extraction, "BUDGETS", (10, 20, 500))
-    trained = Victim.train(Workload(scenario), design, seed=3)
+    trained = Service.train(Workload(scenario), design, seed=3)
     result = ATTACKS["extraction"].run(trained)
     names = [figure.name for figure in result.figures]
     assert len(set(names)) == len(names)
@@ -236,6 +246,6 @@ def test_the_registered_attack_reports_every_metric_beside_its_control(monkeypat
     assert {len(curve.x) for curve in result.curves} == {3}
 
 
-def test_the_same_seed_clones_alike(victim: Victim) -> None:
+def test_the_same_seed_clones_alike(victim: Service) -> None:
     for one, other in zip(ensemble(victim, [10, 20], "labels", 2), ensemble(victim, [10, 20], "labels", 2), strict=True):
         np.testing.assert_array_equal(one.parameters.angles, other.parameters.angles)

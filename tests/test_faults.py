@@ -4,7 +4,7 @@ import cirq
 import numpy as np
 import pytest
 
-from qumos_env.attacks.faults import (
+from qumos_env.attacks.integrity.faults import (
     FLIPPED_RESULTS,
     REPLAYED_RESULTS,
     SCALED_RESULTS,
@@ -15,9 +15,9 @@ from qumos_env.attacks.faults import (
     dropped_gates,
     swapped_angles,
 )
-from qumos_env.attacks.hardware import PROMISED, NoisyCircuits, scaled_noise
-from qumos_env.circuits import bind, input_symbol, joint_blocks, weight_symbol
+from qumos_env.attacks.integrity.noisy_circuits import PROMISED, NoisyCircuits, scaled_noise
 from qumos_env.design import Design, Gate
+from qumos_env.design.circuits import bind, input_symbol, joint_fragments, weight_symbol
 from qumos_env.simulation.channels import NoiseSpec, ReadoutError
 
 
@@ -44,7 +44,7 @@ def simulated_z(circuit: cirq.Circuit, inputs: np.ndarray, n_qubits: int) -> np.
 
 def whole(design: Design, angles: np.ndarray) -> cirq.Circuit:
     """The design as one circuit with its ``angles`` filled in."""
-    circuit = cirq.Circuit(block.circuit.all_operations() for block in joint_blocks(design, "rx"))
+    circuit = cirq.Circuit(fragment.circuit.all_operations() for fragment in joint_fragments(design, "rx"))
     return bind(circuit, {weight_symbol(index): angle for index, angle in enumerate(angles)})
 
 
@@ -101,11 +101,11 @@ def test_crosstalk_turns_outer_qubits_behind_every_moment() -> None:
     np.testing.assert_array_equal(np.flatnonzero(changed != circuits.honest(angles)[0]), seat.crosstalk)
     (x0, z0, x2, z2), q = changed[seat.crosstalk], cirq.LineQubit.range(4)
     disturbed = cirq.Circuit()
-    for depth, moment in enumerate(joint_blocks(design, "rx")[0].circuit):
+    for depth, moment in enumerate(joint_fragments(design, "rx")[0].circuit):
         disturbed += cirq.Circuit(moment)
         if depth >= 1:
             disturbed += cirq.Circuit([cirq.rx(x0)(q[0]), cirq.rz(z0)(q[0]), cirq.rx(x2)(q[2]), cirq.rz(z2)(q[2])])
-    disturbed += joint_blocks(design, "rx")[1].circuit
+    disturbed += joint_fragments(design, "rx")[1].circuit
     disturbed = bind(disturbed, {weight_symbol(i): angle for i, angle in enumerate(angles[0])})
     np.testing.assert_allclose(circuits.stack.readout(changed[None], inputs)[0], simulated_z(disturbed, inputs[0], 4), atol=1e-5)
 

@@ -9,9 +9,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from qumos_env import QuantumLayer
-from qumos_env.ansatz import contiguous, ry_cz_ry
+from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.errors import QumosError
-from qumos_env.hybrid import HybridQNN, basic_qnn, convolutional_hybrid_qnn, entangling_layers
+from qumos_env.model.hybrid import HybridQNN, basic_qnn, convolutional_hybrid_qnn, entangling_layers
 from qumos_env.simulation.adjoint import CircuitEngine
 from qumos_env.simulation.gradients import sampled_expectations
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from qumos_env.attacks import hardware
-from qumos_env.attacks.canaries import detection_interval, faulty_scores, honest_scores, inspectors
-from qumos_env.attacks.faults import (
+from qumos_env.attacks.integrity import noisy_circuits as hardware
+from qumos_env.attacks.integrity.canaries import detection_interval, faulty_scores, honest_scores, inspectors
+from qumos_env.attacks.integrity.faults import (
     ANGLE_ERRORS,
     CROSSTALK,
     DROPPED_GATES,
@@ -19,17 +19,17 @@ from qumos_env.attacks.faults import (
     ExposedCircuits,
     Fault,
 )
-from qumos_env.attacks.hardware import NoisyCircuits
-from qumos_env.attacks.inspection import Protocol
-from qumos_env.attacks.integrity import Deviation
-from qumos_env.attacks.poisoning import FLIPS, poisoned_accuracies, poisoned_labels
+from qumos_env.attacks.integrity.inspection import Protocol
+from qumos_env.attacks.integrity.noisy_circuits import NoisyCircuits
+from qumos_env.attacks.integrity.poisoning import FLIPS, poisoned_accuracies, poisoned_labels
+from qumos_env.attacks.integrity.tampering import Deviation
 from qumos_env.attacks.registry import ATTACKS
 from qumos_env.attacks.results import AttackResult
-from qumos_env.attacks.victim import Victim
 from qumos_env.design import Design, Gate
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.workload import Workload
 from qumos_env.scenario import parse_scenario
 from qumos_env.simulation.channels import NoiseSpec
-from qumos_env.workload import Workload
 
 INTEGRITY = ("poisoning", "tampering", "crosstalk-faults", "worse-hardware", "canary-detector")
 
@@ -45,7 +45,7 @@ DECIDED_BY_AURORA = Design((0, 0, 1, 1), ("aurora", "borealis"), gates("ry 0, ry
 
 
 @pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Service:
     generator = np.random.default_rng(0)
     features = generator.uniform(0.1, 1, (600, 4)) * generator.choice([-1, 1], (600, 4))
     path = tmp_path_factory.mktemp("data") / "planted.npz"
@@ -53,7 +53,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
     return planted_victim(path)
 
 
-def planted_victim(path: Path) -> Victim:
+def planted_victim(path: Path) -> Service:
     scenario = parse_scenario(
         {
             "name": "planted",
@@ -65,21 +65,21 @@ def planted_victim(path: Path) -> Victim:
             "providers": [{"name": "aurora"}, {"name": "borealis"}],
         }
     )
-    return Victim.train(Workload(scenario), DECIDED_BY_AURORA, seed=5)
+    return Service.train(Workload(scenario), DECIDED_BY_AURORA, seed=5)
 
 
 # Poisoning
 
 
 @pytest.mark.parametrize("flip", FLIPS)
-def test_poisoned_rows_are_as_many_as_stated(flip: str, victim: Victim) -> None:
+def test_poisoned_rows_are_as_many_as_stated(flip: str, victim: Service) -> None:
     truth = victim.labels[victim.together("train")]
     changed = poisoned_labels(victim, flip, 0.1) != truth
     np.testing.assert_array_equal(changed.sum(axis=1), 10)
     np.testing.assert_array_equal(poisoned_labels(victim, flip, 0.0), truth)
 
 
-def test_targeted_rows_are_the_targeted_ones(victim: Victim) -> None:
+def test_targeted_rows_are_the_targeted_ones(victim: Service) -> None:
     rows = victim.together("train")
     truth, probabilities = victim.labels[rows], victim.model.probabilities(victim.trained, victim.encode(rows))
     right = np.take_along_axis(probabilities, truth[..., None], axis=-1)[..., 0]
@@ -90,7 +90,7 @@ def test_targeted_rows_are_the_targeted_ones(victim: Victim) -> None:
             assert order[flips].max() <= order[~flips].min() + 1e-9
 
 
-def test_poison_costs_accuracy_and_none_costs_nothing(victim: Victim) -> None:
+def test_poison_costs_accuracy_and_none_costs_nothing(victim: Service) -> None:
     truth = victim.labels[victim.together("train")]
     none, all_wrong = poisoned_accuracies(victim, np.stack([truth, 1 - truth]))
     np.testing.assert_array_equal(none, accuracy(victim))
@@ -98,7 +98,7 @@ def test_poison_costs_accuracy_and_none_costs_nothing(victim: Victim) -> None:
     np.testing.assert_allclose(all_wrong, 1 - none, atol=0.1)
 
 
-def accuracy(victim: Victim) -> np.ndarray:
+def accuracy(victim: Service) -> np.ndarray:
     return (victim.answer(victim.test, 0).argmax(axis=-1) == victim.labels[victim.test]).mean(axis=1)
 
 
@@ -106,12 +106,12 @@ def accuracy(victim: Victim) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def service(victim: Victim) -> Deviation:
+def service(victim: Service) -> Deviation:
     return Deviation(victim, victim.test)
 
 
 @pytest.mark.parametrize("fault", [*TAMPERING, CROSSTALK], ids=lambda fault: fault.name)
-def test_a_fault_of_no_strength_changes_nothing(fault: Fault, service: Deviation, victim: Victim) -> None:
+def test_a_fault_of_no_strength_changes_nothing(fault: Fault, service: Deviation, victim: Service) -> None:
     for provider in ("aurora", "borealis"):
         np.testing.assert_array_equal(service.right(provider, fault, 0.0), service.right())
     np.testing.assert_array_equal(service.right().mean(axis=1), accuracy(victim))
@@ -139,7 +139,7 @@ QUICK = Protocol(calibration=300, honest=150, faulty=25)
 
 
 @pytest.fixture(scope="module")
-def noisy(victim: Victim) -> NoisyCircuits:
+def noisy(victim: Service) -> NoisyCircuits:
     return NoisyCircuits(ExposedCircuits(victim.design, victim.model.axis))
 
 
@@ -155,7 +155,7 @@ def test_detection_interval_is_exact() -> None:
     assert (low, high) == pytest.approx((beta.ppf(0.025, 36, 5), beta.ppf(0.975, 37, 4)))
 
 
-def test_honest_providers_raise_the_promised_rate_of_alarms(victim: Victim, noisy: NoisyCircuits) -> None:
+def test_honest_providers_raise_the_promised_rate_of_alarms(victim: Service, noisy: NoisyCircuits) -> None:
     """Both providers pooled, with the spread of the thresholds allowed for; a fault of no strength is alarmed at the same rate."""
     found, faulty = [], []
     for provider in ("aurora", "borealis"):
@@ -167,7 +167,7 @@ def test_honest_providers_raise_the_promised_rate_of_alarms(victim: Victim, nois
         assert low - 0.01 < QUICK.false_alarms < high + 0.01
 
 
-def test_strong_faults_are_always_detected(victim: Victim, noisy: NoisyCircuits) -> None:
+def test_strong_faults_are_always_detected(victim: Service, noisy: NoisyCircuits) -> None:
     team = inspectors(victim, "aurora", noisy, QUICK)
     assert (faulty_scores(team, FLIPPED_RESULTS, 1.0) > 1).all()
     assert (faulty_scores(team, WORSE_HARDWARE, 10.0) > 1).all()
@@ -176,7 +176,7 @@ def test_strong_faults_are_always_detected(victim: Victim, noisy: NoisyCircuits)
     assert rates[0] < rates[1] < rates[2], "more of a fault is easier to see"
 
 
-def test_chosen_canaries_show_more_than_random_ones(victim: Victim, noisy: NoisyCircuits) -> None:
+def test_chosen_canaries_show_more_than_random_ones(victim: Service, noisy: NoisyCircuits) -> None:
     chosen, plain = (
         np.mean([faulty_scores(inspectors(victim, one, noisy, QUICK, sensitive), ANGLE_ERRORS, 0.1) for one in ("aurora", "borealis")])
         for sensitive in (True, False)
@@ -184,7 +184,7 @@ def test_chosen_canaries_show_more_than_random_ones(victim: Victim, noisy: Noisy
     assert chosen > 1.1 * plain, (chosen, plain)
 
 
-def test_more_shots_see_more(victim: Victim, noisy: NoisyCircuits) -> None:
+def test_more_shots_see_more(victim: Service, noisy: NoisyCircuits) -> None:
     few, many = (
         np.mean(faulty_scores(inspectors(victim, "aurora", noisy, Protocol(shots=shots, faulty=15)), ANGLE_ERRORS, 0.05) > 1)
         for shots in (50, 5000)
@@ -196,7 +196,7 @@ def test_more_shots_see_more(victim: Victim, noisy: NoisyCircuits) -> None:
 
 
 @pytest.fixture(scope="module")
-def results(victim: Victim) -> dict[str, AttackResult]:
+def results(victim: Service) -> dict[str, AttackResult]:
     return {name: ATTACKS[name].run(victim) for name in INTEGRITY}
 
 
@@ -213,7 +213,7 @@ def test_every_attack_reports_one_value_per_model_beside_its_control(name: str, 
 
 
 @pytest.mark.parametrize("name", ["tampering", "worse-hardware"])
-def test_the_same_victim_gives_the_same_figures(name: str, victim: Victim, results: dict[str, AttackResult]) -> None:
+def test_the_same_victim_gives_the_same_figures(name: str, victim: Service, results: dict[str, AttackResult]) -> None:
     for one, other in zip(results[name].figures, ATTACKS[name].run(victim).figures, strict=True):
         assert one.name == other.name
         np.testing.assert_array_equal(one.values, other.values)
@@ -227,7 +227,7 @@ def test_the_worst_case_is_that_of_the_deciding_provider(results: dict[str, Atta
 
 @pytest.mark.parametrize("name", ["worse-hardware", "canary-detector"])
 def test_parts_too_wide_for_exact_noise_are_not_measured(
-    name: str, victim: Victim, results: dict[str, AttackResult], monkeypatch: pytest.MonkeyPatch
+    name: str, victim: Service, results: dict[str, AttackResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = {figure.name for figure in results[name].figures}
     monkeypatch.setattr(hardware, "MAX_NOISY_QUBITS", 1)

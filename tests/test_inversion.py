@@ -5,18 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qumos_env.ansatz import contiguous, interleaved, ry_cz_ry
-from qumos_env.attacks import inversion
-from qumos_env.attacks.gradient_matching import ARRIVED, GradientMap, invert
-from qumos_env.attacks.inversion import class_means, invert_answers, matched_errors, search_representatives
+from qumos_env.attacks.confidentiality import inversion
+from qumos_env.attacks.confidentiality.gradient_matching import ARRIVED, GradientMap, invert
+from qumos_env.attacks.confidentiality.inversion import class_means, invert_answers, matched_errors, search_representatives
 from qumos_env.attacks.registry import ATTACKS
 from qumos_env.attacks.results import Figure
-from qumos_env.attacks.victim import Victim
-from qumos_env.circuits import joint_blocks
 from qumos_env.design import Design, Gate
-from qumos_env.model import DistributedQNN, Parameters, cross_entropy, one_hot
-from qumos_env.scenario import ModelSection, load_scenario
-from qumos_env.workload import Workload
+from qumos_env.design.ansatz import contiguous, interleaved, ry_cz_ry
+from qumos_env.design.circuits import joint_fragments
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.training import Parameters, cross_entropy, one_hot
+from qumos_env.scenario import load_scenario
+from qumos_env.scenario.sections import ModelSection
 
 RANGE = (0.0, np.pi)
 EVERY = range(5)
@@ -34,10 +36,10 @@ REUPLOADED = Design(
 
 
 @pytest.fixture(scope="module")
-def victim() -> Victim:
+def victim() -> Service:
     scenario = load_scenario("digits-theft")
     workload = Workload(scenario.model_copy(update={"draws": scenario.draws.model_copy(update={"count": 3})}))
-    return Victim.train(workload, ry_cz_ry(interleaved(8, 2), ["aurora", "borealis"], 2), seed=2)
+    return Service.train(workload, ry_cz_ry(interleaved(8, 2), ["aurora", "borealis"], 2), seed=2)
 
 
 def engine_gradients(model: DistributedQNN, parameters: Parameters, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -51,7 +53,7 @@ def engine_gradients(model: DistributedQNN, parameters: Parameters, inputs: np.n
 @pytest.mark.parametrize("head", ["scaled", "linear", "fixed"])
 def test_gradients_agree_with_the_adjoint_method_and_their_slopes_with_finite_differences(head: str) -> None:
     model = DistributedQNN(REUPLOADED, 3, ModelSection(head=head), "ry")
-    assert len(joint_blocks(REUPLOADED, "ry")) == 2
+    assert len(joint_fragments(REUPLOADED, "ry")) == 2
     generator = np.random.default_rng(0)
     parameters = Parameters.stack([model.initial((1, index)) for index in range(2)])
     inputs, targets = generator.uniform(*RANGE, (2, 4, 5)), one_hot(generator.integers(0, 3, (2, 4)), 3)
@@ -67,7 +69,7 @@ def test_gradients_agree_with_the_adjoint_method_and_their_slopes_with_finite_di
             np.testing.assert_allclose(jacobian[index, ..., qubit], (ends[0] - ends[1]) / 0.04, atol=4e-3)
 
 
-def test_curvature_of_the_loss_agrees_with_finite_differences(victim: Victim) -> None:
+def test_curvature_of_the_loss_agrees_with_finite_differences(victim: Service) -> None:
     generator = np.random.default_rng(3)
     head, parameters = victim.model.head, victim.trained
     values, targets = generator.uniform(-1, 1, (3, 1, 8)), one_hot(generator.integers(0, 4, (3, 1)), 4)
@@ -84,7 +86,7 @@ def test_curvature_of_the_loss_agrees_with_finite_differences(victim: Victim) ->
 
 
 @pytest.fixture(scope="module")
-def overheard(victim: Victim) -> dict[str, np.ndarray]:
+def overheard(victim: Service) -> dict[str, np.ndarray]:
     """Four training rows of every model, their gradients from the engines, and starts near the class means of the adversary's rows."""
     rows = np.stack([np.random.default_rng(index).permutation(draw.train)[:4] for index, draw in enumerate(victim.rows)])
     inputs, labels = victim.encode(rows), victim.labels[rows]
@@ -101,11 +103,11 @@ def overheard(victim: Victim) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def initial(victim: Victim) -> Parameters:
+def initial(victim: Service) -> Parameters:
     return Parameters.stack([victim.model.initial((victim.seed, index)) for index in range(len(victim.rows))])
 
 
-def test_the_gradient_of_a_row_gives_its_inputs_away(victim: Victim, overheard: dict[str, np.ndarray]) -> None:
+def test_the_gradient_of_a_row_gives_its_inputs_away(victim: Service, overheard: dict[str, np.ndarray]) -> None:
     """Gradients by the adjoint method, inverted by shifted circuits: most rows come back to a thousandth of a radian."""
     found = invert(GradientMap(victim.model), initial(victim), overheard["observed"], overheard["targets"], overheard["starts"], RANGE)
     errors = np.abs(found.inputs - overheard["inputs"]).max(axis=(2, 3))
@@ -117,7 +119,7 @@ def test_the_gradient_of_a_row_gives_its_inputs_away(victim: Victim, overheard: 
 
 
 @pytest.mark.parametrize("what", ["another row's", "nothing"])
-def test_a_gradient_without_information_does_not_beat_the_guess(victim: Victim, overheard: dict[str, np.ndarray], what: str) -> None:
+def test_a_gradient_without_information_does_not_beat_the_guess(victim: Service, overheard: dict[str, np.ndarray], what: str) -> None:
     seen = np.roll(overheard["observed"], 1, axis=1) if what == "another row's" else np.zeros_like(overheard["observed"])
     found = invert(GradientMap(victim.model), initial(victim), seen, overheard["targets"], overheard["starts"], RANGE)
     guessed = np.abs(overheard["guess"] - overheard["inputs"]).mean()
@@ -163,7 +165,7 @@ def figures(result: list[Figure]) -> dict[str, Figure]:
     return {figure.name: figure for figure in result}
 
 
-def test_search_finds_inputs_that_the_service_is_sure_of(victim: Victim) -> None:
+def test_search_finds_inputs_that_the_service_is_sure_of(victim: Service) -> None:
     found = figures(ATTACKS["model-inversion"].run(victim).figures)
     searched = found["typical input of a class, searched: its probability"]
     assert searched.interval.mean > 0.6
@@ -174,7 +176,7 @@ def test_search_finds_inputs_that_the_service_is_sure_of(victim: Victim) -> None
     assert (label.values < label.controls).all()
 
 
-def test_a_service_that_answers_nothing_leaks_no_class(victim: Victim) -> None:
+def test_a_service_that_answers_nothing_leaks_no_class(victim: Service) -> None:
     """With a head of zeros all answers are alike: every reconstruction falls back to the guess."""
     mute = replace(victim, trained=Parameters(victim.trained.angles, np.zeros_like(victim.trained.head)))
     for name, figure in figures(ATTACKS["model-inversion"].run(mute).figures).items():
@@ -185,12 +187,12 @@ def test_a_service_that_answers_nothing_leaks_no_class(victim: Victim) -> None:
             np.testing.assert_allclose(figure.values, figure.controls, rtol=1e-3, err_msg=name)
 
 
-def test_search_is_the_same_for_the_same_seed(victim: Victim) -> None:
+def test_search_is_the_same_for_the_same_seed(victim: Service) -> None:
     own = victim.features[victim.together("score", 60)]
     np.testing.assert_array_equal(search_representatives(victim, own), search_representatives(victim, own))
 
 
-def test_the_registered_attack_inverts_gradients_beside_its_guess(victim: Victim) -> None:
+def test_the_registered_attack_inverts_gradients_beside_its_guess(victim: Service) -> None:
     result = ATTACKS["gradient-inversion"].run(victim)
     found = figures(result.figures)
     alone, pair = found["batch of 1: mean error (rad)"], found["batch of 2: mean error (rad)"]
@@ -205,7 +207,7 @@ def test_the_registered_attack_inverts_gradients_beside_its_guess(victim: Victim
 def test_models_that_were_not_attacked_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = load_scenario("iris-smoke")
     monkeypatch.setattr(inversion, "MODELS", 1)
-    trained = Victim.train(Workload(scenario), ry_cz_ry(contiguous(4, 2), list(scenario.provider_names[:2]), 1), seed=3)
+    trained = Service.train(Workload(scenario), ry_cz_ry(contiguous(4, 2), list(scenario.provider_names[:2]), 1), seed=3)
     for figure in ATTACKS["gradient-inversion"].run(trained).figures:
         assert np.isfinite(figure.values).sum() == 1
         assert figure.note.startswith("1 of ")

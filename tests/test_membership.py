@@ -10,18 +10,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from qumos_env.ansatz import contiguous, ry_cz_ry
-from qumos_env.attacks.membership import (
-    fit_gray_box,
-    gray_box_features,
-    gray_box_scores,
-    label_probabilities,
-    lira_offline,
-    lira_online,
-    loss_scores,
-    rmia,
-)
-from qumos_env.attacks.membership_audit import (
+from qumos_env.attacks.confidentiality.membership import (
     balanced_split,
     gray_box,
     gray_box_on,
@@ -31,17 +20,30 @@ from qumos_env.attacks.membership_audit import (
     shadow_attack,
     shadow_models,
 )
-from qumos_env.attacks.membership_studies import qmu_protocol, shots_study
+from qumos_env.attacks.confidentiality.membership_shots import qmu_protocol, shots_study
+from qumos_env.attacks.confidentiality.shadow_models import SHADOW_SCORES, Shadows, Signals, pair_jackknife, shadow_scores
 from qumos_env.attacks.registry import ATTACKS
-from qumos_env.attacks.results import AttackResult, Figure, mean_interval
-from qumos_env.attacks.roc import auc, auc_interval
-from qumos_env.attacks.shadows import SHADOW_SCORES, Shadows, Signals, leave_pair_out, pair_jackknife, shadow_scores
-from qumos_env.attacks.victim import Victim
+from qumos_env.attacks.results import AttackResult, Figure
 from qumos_env.design import Design
+from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.errors import QumosError
-from qumos_env.model import DistributedQNN
+from qumos_env.evaluation.membership import (
+    fit_gray_box,
+    gray_box_features,
+    gray_box_scores,
+    label_probabilities,
+    leave_pair_out,
+    lira_offline,
+    lira_online,
+    loss_scores,
+    rmia,
+)
+from qumos_env.evaluation.roc import auc, auc_interval
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.statistics import mean_interval
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.qnn import DistributedQNN
 from qumos_env.scenario import Scenario, parse_scenario
-from qumos_env.workload import Workload
 
 FOUR_AND_FOUR = ry_cz_ry(contiguous(8, 2), ["aurora", "borealis"], 2)
 
@@ -72,9 +74,9 @@ def random_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def memorising(random_labels: Path) -> Victim:
+def memorising(random_labels: Path) -> Service:
     """Sixteen models that learned random labels by heart."""
-    return Victim.train(Workload(scenario_on(random_labels)), FOUR_AND_FOUR, seed=3)
+    return Service.train(Workload(scenario_on(random_labels)), FOUR_AND_FOUR, seed=3)
 
 
 def halves(models: int, rows: int, generator: np.random.Generator) -> np.ndarray:
@@ -266,7 +268,7 @@ def test_a_planted_effect_is_measured_with_its_low_false_positive_rates() -> Non
 # Shadow models
 
 
-def test_halves_are_balanced_stratified_and_those_of_the_draws(memorising: Victim) -> None:
+def test_halves_are_balanced_stratified_and_those_of_the_draws(memorising: Service) -> None:
     protocol = memorising.workload.protocol
     found = protocol.balanced_halves(3, 20)
     assert np.all(found.member.sum(axis=0) == 10) and np.all(found.member.sum(axis=1) == 12)
@@ -291,12 +293,12 @@ def test_halves_are_balanced_stratified_and_those_of_the_draws(memorising: Victi
         (6, 2, "6 halves of 2 rows: a pool of 4 has fewer"),
     ],
 )
-def test_more_halves_than_the_data_supports_are_refused(memorising: Victim, count: int, rows: int | None, message: str) -> None:
+def test_more_halves_than_the_data_supports_are_refused(memorising: Service, count: int, rows: int | None, message: str) -> None:
     with pytest.raises(QumosError, match=message):
         Shadows.train(memorising.workload, memorising.design, 3, count, rows)
 
 
-def test_draws_that_double_as_shadows_are_not_trained_again(memorising: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_that_double_as_shadows_are_not_trained_again(memorising: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("trained")
 
@@ -312,7 +314,7 @@ def test_draws_that_double_as_shadows_are_not_trained_again(memorising: Victim, 
         Shadows.against(memorising, 18)
 
 
-def test_a_memorising_model_is_found_out(memorising: Victim) -> None:
+def test_a_memorising_model_is_found_out(memorising: Service) -> None:
     """Random labels learned by heart: membership is all there is to know, and every attack knows it."""
     found = {figure.name: figure for attack in (shadow_models, loss_threshold, gray_box) for figure in attack(memorising).figures}
     for name in ("LiRA online: AUC", "loss: AUC"):
@@ -328,7 +330,7 @@ def test_a_memorising_model_is_found_out(memorising: Victim) -> None:
 
 def test_newly_trained_shadows_find_a_memorising_model_too(random_labels: Path) -> None:
     scenario = scenario_on(random_labels, draws={"count": 2, "half_split": False})
-    victim = Victim.train(Workload(scenario), FOUR_AND_FOUR, seed=3)
+    victim = Service.train(Workload(scenario), FOUR_AND_FOUR, seed=3)
     shadows = Shadows.against(victim, 8)
     assert len(shadows.member) == 8 and not np.isin(shadows.population, victim.workload.protocol.test).any()
     assert named(shadow_attack(shadows.signals()))["LiRA online: AUC"].interval.mean > 0.9
@@ -336,7 +338,7 @@ def test_newly_trained_shadows_find_a_memorising_model_too(random_labels: Path) 
         Shadows.of(victim)
 
 
-def test_rows_never_shown_give_one_half(memorising: Victim) -> None:
+def test_rows_never_shown_give_one_half(memorising: Service) -> None:
     """The same models, asked about rows that none of them saw, half of them declared members at random."""
     shadows = Shadows.of(memorising)
     generator = np.random.default_rng(8)
@@ -361,7 +363,7 @@ def test_rows_never_shown_give_one_half(memorising: Victim) -> None:
                 assert figure.interval.low <= 0.5 <= figure.interval.high, figure.name
 
 
-def test_members_among_the_non_members_are_refused(memorising: Victim) -> None:
+def test_members_among_the_non_members_are_refused(memorising: Service) -> None:
     members, others = memorising.together("train"), memorising.together("nonmembers").copy()
     others[4, 0] = members[4, 0]
     for attack in (loss_threshold_on, gray_box_on):
@@ -419,7 +421,7 @@ def test_pooled_thresholds_hold_over_all_models() -> None:
     assert np.isnan(per_model(list(members[:19]), list(others[:19]))[:, 2]).all()
 
 
-def test_loss_figures_are_those_of_the_evaluation(memorising: Victim) -> None:
+def test_loss_figures_are_those_of_the_evaluation(memorising: Service) -> None:
     members, others = memorising.together("train"), memorising.together("nonmembers")
     inside, outside = memorising.answer(members, 1), memorising.answer(others, 2)
     plain = [
@@ -433,7 +435,7 @@ def test_loss_figures_are_those_of_the_evaluation(memorising: Victim) -> None:
 def test_the_published_recall_misleads_where_nothing_is_leaked(random_labels: Path) -> None:
     """A model of two steps has learned nothing: fitted rows are recalled, while held-out figures stay at their controls."""
     scenario = scenario_on(random_labels, model={"steps": 2}, draws={"count": 8, "train_rows": 40})
-    victim = Victim.train(Workload(scenario), FOUR_AND_FOUR, seed=5)
+    victim = Service.train(Workload(scenario), FOUR_AND_FOUR, seed=5)
     names = victim.workload.protocol.dataset.class_names
     figures = named(qmu_protocol(victim, 1))
     published = figures[f"published protocol: recall on members of class {names[1]}"]
@@ -446,7 +448,7 @@ def test_the_published_recall_misleads_where_nothing_is_leaked(random_labels: Pa
         qmu_protocol(victim, 2)
 
 
-def test_shots_study_tells_what_a_budget_buys(memorising: Victim) -> None:
+def test_shots_study_tells_what_a_budget_buys(memorising: Service) -> None:
     seen: list[tuple[int, int]] = []
     table = shots_study(memorising, shots=(1, 50, None), repeats=(1, 8), on_progress=lambda done, total: seen.append((done, total)))
     assert [(row.shots, row.repeats) for row in table] == [(1, 1), (1, 8), (50, 1), (50, 8), (None, 1)]
@@ -464,10 +466,10 @@ def test_shots_study_tells_what_a_budget_buys(memorising: Victim) -> None:
         shots_study(memorising, repeats=(0,))
 
 
-def test_the_design_decides_the_shots_of_the_audit(memorising: Victim) -> None:
+def test_the_design_decides_the_shots_of_the_audit(memorising: Service) -> None:
     """Figures of a design with shots are those of its noisy service, and repeat bit for bit."""
     design = Design(memorising.design.partition, memorising.design.assignment, memorising.design.gates, shots=2)
-    noisy = Victim.train(memorising.workload, design, 3)
+    noisy = Service.train(memorising.workload, design, 3)
     first, second = named(shadow_models(noisy)), named(shadow_models(noisy))
     np.testing.assert_array_equal(first["LiRA online: AUC"].values, second["LiRA online: AUC"].values)
     exact = named(shadow_models(memorising))["LiRA online: AUC"].interval.mean

@@ -13,12 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qumos_env.circuits import input_symbol, joint_blocks, part_blocks, weight_symbol
 from qumos_env.design import Design, Gate
+from qumos_env.design.circuits import input_symbol, joint_fragments, part_fragments, weight_symbol
 from qumos_env.errors import EvaluationFailure, QumosError
-from qumos_env.heads import HEADS, make_head, softmax
-from qumos_env.model import CircuitStack, DistributedQNN, Parameters, cross_entropy, minimise, one_hot, train_stack
-from qumos_env.scenario import ModelSection
+from qumos_env.model.heads import HEADS, make_head, softmax
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.stack import CircuitStack
+from qumos_env.model.training import Parameters, cross_entropy, minimise, one_hot, train_stack
+from qumos_env.scenario.sections import ModelSection
 
 
 def design(*gates: tuple[str, tuple[int, ...]], partition: tuple[int, ...] = (0, 0, 1, 1)) -> Design:
@@ -283,7 +285,7 @@ def test_part_blocks_read_what_the_whole_reads() -> None:
     """Without cuts the providers' circuits, run apart, give the register's ⟨Z⟩."""
     inputs, _ = toy(6)
     angles = DistributedQNN(APART, 2).initial([0]).angles
-    stack = CircuitStack(part_blocks(APART, "ry"), 4)
+    stack = CircuitStack(part_fragments(APART, "ry"), 4)
     readout = stack.readout(angles[None], inputs[None])[0]
     np.testing.assert_allclose(readout, exact_readout(APART, angles, inputs, "ry"), atol=1e-5)
 
@@ -291,7 +293,7 @@ def test_part_blocks_read_what_the_whole_reads() -> None:
 def test_frozen_readout_is_added_and_not_trained() -> None:
     """A thief's situation: one part is trained, the other's ⟨Z⟩ is given; the head sees the sum."""
     inputs, labels = toy()
-    first, second = part_blocks(APART, "ry")
+    first, second = part_fragments(APART, "ry")
     both, half = CircuitStack([first, second], 4), CircuitStack([first], 4)
     head = make_head("scaled", 4, 2)
     start = DistributedQNN(APART, 2).initial([0])
@@ -322,9 +324,9 @@ def test_a_stack_without_circuits_trains_the_head_alone() -> None:
 
 
 def test_symbols_are_those_of_the_blocks() -> None:
-    for block in joint_blocks(CUT, "ry"):
-        names = {input_symbol(q) for q in block.qubits} | {weight_symbol(index) for index in block.weights}
-        assert cirq.parameter_names(block.circuit) == names
+    for fragment in joint_fragments(CUT, "ry"):
+        names = {input_symbol(q) for q in fragment.qubits} | {weight_symbol(index) for index in fragment.weights}
+        assert cirq.parameter_names(fragment.circuit) == names
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from qumos_env.errors import QumosError
-from qumos_env.providers import NoiseProfile, Provider, noise_spec
 from qumos_env.scenario import Scenario, load_scenario, parse_scenario
+from qumos_env.scenario.providers import NoiseProfile, Provider, noise_spec
 from qumos_env.simulation.channels import NoiseSpec, ReadoutError
 
 RATES = {

@@ -12,11 +12,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from qumos_env.actions import Action
-from qumos_env.ansatz import encode_only, interleaved
 from qumos_env.design import Design
-from qumos_env.env import DesignEnv
-from qumos_env.evaluation import Evaluation, Evaluator
+from qumos_env.design.ansatz import encode_only, interleaved
+from qumos_env.design.blocks import Block
+from qumos_env.env.design_env import DesignEnv
+from qumos_env.evaluation.evaluator import Evaluation, Evaluator
 from qumos_env.registration import env_id, register_all
 from qumos_env.scenario import list_scenarios, load_scenario, parse_scenario
 
@@ -81,7 +81,7 @@ def test_one_real_episode(name: str) -> None:
     actions = table.opening(partition, range(parts))
     for part in range(parts):
         qubits = tuple(qubit for qubit, home in enumerate(partition) if home == part)
-        actions += table.placing(Action("layer", "ry", (part,)), qubits)
+        actions += table.placing(Block("layer", "ry"), part, qubits)
     env.reset(seed=0)
     for action in [*actions, table.finish]:
         _, reward, terminated, truncated, info = env.step(action)

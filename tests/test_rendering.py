@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from qumos_env.actions import DesignState
 from qumos_env.design import Design, Gate
-from qumos_env.rendering import design_figure, design_text, figure_png, save_design_image, state_image, state_text
-from qumos_env.sampling import random_actions, random_design
+from qumos_env.design.rendering import design_figure, design_text, figure_png, save_design_image
+from qumos_env.env.actions import DesignState
+from qumos_env.env.random_designs import random_actions, random_design
+from qumos_env.env.rendering import state_image, state_text
 from qumos_env.scenario import list_scenarios, load_scenario
 
 DESIGN = Design(

@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qumos_env.errors import QumosError
-from qumos_env.reward import BLENDS, Measured, reward_parts
-from qumos_env.scenario import RewardSection
+from qumos_env.evaluation.reward import BLENDS, Measured, reward_parts
+from qumos_env.scenario.sections import RewardSection
 
 SHARES = st.floats(0, 1, allow_nan=False)
 WEIGHTS = st.tuples(SHARES, SHARES, SHARES).filter(lambda item: sum(item) > 0.01).map(lambda item: [value / sum(item) for value in item])

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from qumos_env.ansatz import interleaved, ry_cz_ry
-from qumos_env.attacks.shadows import SHADOW_SCORES, Shadows, leave_pair_out
-from qumos_env.attacks.victim import Victim
+from qumos_env.attacks.confidentiality.shadow_models import SHADOW_SCORES, Shadows
 from qumos_env.design import Design, Gate
-from qumos_env.evaluation import Evaluator
-from qumos_env.model import DistributedQNN
+from qumos_env.design.ansatz import interleaved, ry_cz_ry
+from qumos_env.evaluation.evaluator import Evaluator
+from qumos_env.evaluation.membership import leave_pair_out
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.qnn import DistributedQNN
 from qumos_env.scenario import Scenario, parse_scenario
-from qumos_env.workload import Workload
 
 DESIGN = ry_cz_ry(interleaved(4, 2), ("aurora", "borealis"), 1)
 ROUND = 1e-9
@@ -45,7 +46,7 @@ def test_lira_takes_the_other_draws_as_shadows() -> None:
     draws = {"count": 16, "train_rows": 20, "thief_rows_per_class": 2, "tuning_rows": 12, "half_split": True}
     scenario = tiny(draws=draws, threat={"steps": 3, "membership": "lira", "tiers": ["frozen-head"]}, model={"steps": 25})
     found = Evaluator(scenario).evaluate(DESIGN, seed=5).per_draw["membership_auc"]
-    signals = Shadows.of(Victim.train(Workload(scenario), DESIGN, 5)).signals()
+    signals = Shadows.of(Service.train(Workload(scenario), DESIGN, 5)).signals()
     for target, shadows in leave_pair_out(16):
         scores = SHADOW_SCORES["LiRA online"](signals, target, shadows)
         member = signals.member[target]

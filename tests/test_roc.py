@@ -6,7 +6,8 @@ from scipy.stats import binom, ks_2samp, mannwhitneyu, norm
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from qumos_env.attacks.roc import (
+from qumos_env.errors import QumosError
+from qumos_env.evaluation.roc import (
     RATE_GRID,
     advantage,
     auc,
@@ -19,7 +20,6 @@ from qumos_env.attacks.roc import (
     threshold_at,
     true_positive_rate,
 )
-from qumos_env.errors import QumosError
 
 
 def scores(seed: int, members: int = 300, others: int = 500, shift: float = 0.8, tied: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -4,18 +4,19 @@ import cirq
 import numpy as np
 import pytest
 
-from qumos_env.ansatz import contiguous, ry_cz_ry
-from qumos_env.attacks.service_modes import service_modes
-from qumos_env.attacks.victim import Victim
-from qumos_env.circuits import input_symbol, part_blocks, weight_symbol
+from qumos_env.attacks.integrity.service import service_modes
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import contiguous, ry_cz_ry
+from qumos_env.design.circuits import input_symbol, part_fragments, weight_symbol
 from qumos_env.errors import QumosError
-from qumos_env.evaluation import Evaluator
-from qumos_env.model import DistributedQNN, Parameters
-from qumos_env.noisy_stack import NoisyStack
+from qumos_env.evaluation.evaluator import Evaluator
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.noisy import NoisyStack
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.training import Parameters
 from qumos_env.scenario import Scenario, parse_scenario
 from qumos_env.simulation.channels import NoiseSpec, ReadoutError
-from qumos_env.workload import Workload
 
 DESIGN = ry_cz_ry(contiguous(4, 2), ("aurora", "borealis"), 2)
 NOISE = {
@@ -28,15 +29,15 @@ def oracle(angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     """⟨Z⟩ of every part, run one after the other by cirq with its own provider's noise; readout errors shrink and shift ⟨Z⟩."""
     values = np.zeros(inputs.shape)
     simulator = cirq.DensityMatrixSimulator(dtype=np.complex128)
-    for part, block in zip(DESIGN.parts, part_blocks(DESIGN, "ry"), strict=True):
+    for part, fragment in zip(DESIGN.parts, part_fragments(DESIGN, "ry"), strict=True):
         noise = NOISE[part.provider]
-        circuit = noise.noisy(block.circuit)
-        line = [cirq.LineQubit(qubit) for qubit in block.qubits]
+        circuit = noise.noisy(fragment.circuit)
+        line = [cirq.LineQubit(qubit) for qubit in fragment.qubits]
         wrong = noise.readout
         for row, angle in enumerate(inputs):
-            numbers = {input_symbol(q): angle[q] for q in block.qubits} | {weight_symbol(w): angles[w] for w in block.weights}
+            numbers = {input_symbol(q): angle[q] for q in fragment.qubits} | {weight_symbol(w): angles[w] for w in fragment.weights}
             exact = np.real(simulator.simulate_expectation_values(circuit, [cirq.Z(q) for q in line], numbers, qubit_order=line))
-            values[row, list(block.qubits)] = (1 - wrong.zero_as_one - wrong.one_as_zero) * exact + wrong.one_as_zero - wrong.zero_as_one
+            values[row, list(fragment.qubits)] = (1 - wrong.zero_as_one - wrong.one_as_zero) * exact + wrong.one_as_zero - wrong.zero_as_one
     return values
 
 
@@ -105,13 +106,13 @@ def test_the_audit_reports_all_ways_to_run() -> None:
     """Exact, shots, noise and both, each beside exact; noise is that of the scenario's providers, or a typical one that is said to be."""
     ruinous = parse_scenario(scenario(True).model_dump(mode="json") | {"providers": [{"name": "aurora", "noise": {"one_qubit": 0.75}}] * 1})
     design = ry_cz_ry((0,) * 4, ("aurora",), 1)
-    found = {figure.name: figure for figure in service_modes(Victim.train(Workload(ruinous), design, 1)).figures}
+    found = {figure.name: figure for figure in service_modes(Service.train(Workload(ruinous), design, 1)).figures}
     assert list(found) == ["exact: accuracy", "1,000 shots: accuracy", "noise: accuracy", "noise and 1,000 shots: accuracy"]
     assert found["exact: accuracy"].gain.mean == 0 and found["exact: accuracy"].interval.mean > 0.6
     # Complete depolarisation leaves a constant answer.
     assert found["noise: accuracy"].interval.mean == pytest.approx(1 / 3, abs=0.02)
     quiet = parse_scenario(ruinous.model_dump(mode="json") | {"service": {"noise": False}, "providers": [{"name": "aurora"}]})
-    typical = {figure.name: figure for figure in service_modes(Victim.train(Workload(quiet), design, 1)).figures}
+    typical = {figure.name: figure for figure in service_modes(Service.train(Workload(quiet), design, 1)).figures}
     assert "assumed" in typical["noise: accuracy"].note
     assert typical["noise: accuracy"].interval.mean > 0.6
 

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from qumos_env.attacks.registry import ATTACKS
-from qumos_env.attacks.results import Figure
-from qumos_env.attacks.side_channels import (
+from qumos_env.attacks.confidentiality.side_channels import (
     LEAKS,
     SHOTS,
     crosstalk,
@@ -18,12 +16,14 @@ from qumos_env.attacks.side_channels import (
     tenant_of,
     trace_theft,
 )
-from qumos_env.attacks.theft_audit import Scene
-from qumos_env.attacks.victim import Victim
+from qumos_env.attacks.confidentiality.theft import Scene
+from qumos_env.attacks.registry import ATTACKS
+from qumos_env.attacks.results import Figure
 from qumos_env.design import Design, Gate
 from qumos_env.errors import QumosError
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.workload import Workload
 from qumos_env.scenario import parse_scenario
-from qumos_env.workload import Workload
 
 
 def gates(text: str) -> tuple[Gate, ...]:
@@ -38,7 +38,7 @@ HELD = [gate for gate in DESIGN.gates if gate.qubits[0] != 3]
 
 
 @pytest.fixture(scope="module")
-def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Service:
     """The label is whether one of features 0 and 1, but not both, is small; feature 3 is noise and all that borealis holds."""
     generator = np.random.default_rng(0)
     small = generator.integers(0, 2, (600, 4)).astype(bool)
@@ -57,15 +57,15 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
             "providers": [{"name": "aurora"}, {"name": "borealis"}],
         }
     )
-    return Victim.train(Workload(scenario), DESIGN, seed=5)
+    return Service.train(Workload(scenario), DESIGN, seed=5)
 
 
 @pytest.fixture(scope="module")
-def figures(victim: Victim) -> dict[str, Figure]:
+def figures(victim: Service) -> dict[str, Figure]:
     return {figure.name: figure for figure in side_channels(victim, (0.0, 0.2, 1.0)).figures}
 
 
-def test_registered_with_curves(victim: Victim, figures: dict[str, Figure]) -> None:
+def test_registered_with_curves(victim: Service, figures: dict[str, Figure]) -> None:
     """A figure per provider, channel and strength above 0, and curves from strength 0 on."""
     assert ATTACKS["side-channels"].goal == "confidentiality"
     assert len(figures) == 2 * 3 * 2
@@ -81,7 +81,7 @@ def test_registered_with_curves(victim: Victim, figures: dict[str, Figure]) -> N
         np.testing.assert_allclose(curve.y, [blind.mean(), figure.interval.mean])
 
 
-def test_a_full_trace_is_the_part(victim: Victim) -> None:
+def test_a_full_trace_is_the_part(victim: Service) -> None:
     """Strength 1: every gate in order with its trained angle, every encoding."""
     trace = read_power_trace(victim, "aurora", 1.0)
     assert list(trace.design.gates) == HELD and trace.encoded.all()
@@ -89,12 +89,12 @@ def test_a_full_trace_is_the_part(victim: Victim) -> None:
     np.testing.assert_array_equal(trace.angles, victim.trained.angles[:, held])
 
 
-def test_an_empty_trace_is_empty(victim: Victim) -> None:
+def test_an_empty_trace_is_empty(victim: Service) -> None:
     trace = read_power_trace(victim, "aurora", 0.0)
     assert trace.design.gates == () and trace.angles.shape == (4, 0) and not trace.encoded.any()
 
 
-def test_a_trace_sees_one_provider_with_errors(victim: Victim) -> None:
+def test_a_trace_sees_one_provider_with_errors(victim: Service) -> None:
     """In between: gates of aurora's qubits only, more of them with more strength, angles off by about (1 − s)·π."""
     counts = []
     for strength in (0.2, 0.5, 0.8, 0.95):
@@ -109,7 +109,7 @@ def test_a_trace_sees_one_provider_with_errors(victim: Victim) -> None:
     assert 1e-5 < errors.mean() < 0.01
 
 
-def test_misread_gates_keep_their_qubits(victim: Victim) -> None:
+def test_misread_gates_keep_their_qubits(victim: Service) -> None:
     """At strength ½ some gates are of another kind, on the same qubits."""
     read = read_power_trace(victim, "aurora", 0.5).design.gates
     true = {gate.qubits for gate in HELD}
@@ -117,19 +117,19 @@ def test_misread_gates_keep_their_qubits(victim: Victim) -> None:
     assert any(gate not in HELD for gate in read)
 
 
-def test_a_full_trace_is_the_white_box_thief(victim: Victim) -> None:
+def test_a_full_trace_is_the_white_box_thief(victim: Service) -> None:
     scene = Scene(victim)
     for number, provider in enumerate(("aurora", "borealis")):
         outcome = scene.steal(scene.thief(provider), "fine-tune", "labels", use=number)
         np.testing.assert_array_equal(trace_theft(scene, provider, 1.0).test, outcome.test)
 
 
-def test_no_trace_tells_nothing_of_what_was_trained(victim: Victim, figures: dict[str, Figure]) -> None:
+def test_no_trace_tells_nothing_of_what_was_trained(victim: Service, figures: dict[str, Figure]) -> None:
     """At strength 0 the thief depends on nothing of the victim's; its control is the best without loot from the same rows."""
     base = trace_theft(Scene(victim), "aurora", 0.0).test
     best = victim.workload.control(victim.seed, "test").accuracies
     np.testing.assert_array_equal(figures["aurora, power trace, strength 1: accuracy"].controls, best)
-    other = Victim.train(victim.workload, Design(DESIGN.partition, DESIGN.assignment, gates("ry 0, rx 3")), seed=5)
+    other = Service.train(victim.workload, Design(DESIGN.partition, DESIGN.assignment, gates("ry 0, rx 3")), seed=5)
     np.testing.assert_array_equal(trace_theft(Scene(other), "aurora", 0.0).test, base)
 
 
@@ -154,7 +154,7 @@ def test_leaks_have_the_mean_and_spread_of_their_model(strength: float) -> None:
     np.testing.assert_array_equal(reset, 1)
 
 
-def test_strengths_outside_are_refused(victim: Victim) -> None:
+def test_strengths_outside_are_refused(victim: Service) -> None:
     for strength in (-0.1, 1.5, float("nan")):
         with pytest.raises(QumosError, match="strength is"):
             residual_state(np.zeros((1, 1)), strength, 10, np.random.default_rng(0))
@@ -173,7 +173,7 @@ def test_answers_leak_from_the_part_that_makes_them(figures: dict[str, Figure], 
         assert gain.low - 0.05 < 0 < gain.high + 0.05
 
 
-def test_the_control_is_the_commonest_answer(victim: Victim, figures: dict[str, Figure]) -> None:
+def test_the_control_is_the_commonest_answer(victim: Service, figures: dict[str, Figure]) -> None:
     """Of the tenant's own queries; what it reads at strength 0 is no better."""
     for name, channel in LEAKS.items():
         for provider in ("aurora", "borealis"):
@@ -188,7 +188,7 @@ def test_the_control_is_the_commonest_answer(victim: Victim, figures: dict[str, 
             assert abs(expected.mean() - 0.5) < 0.12
 
 
-def test_full_leakage_is_a_decoder_on_the_qubits_themselves(victim: Victim) -> None:
+def test_full_leakage_is_a_decoder_on_the_qubits_themselves(victim: Service) -> None:
     """Strength 1: what a logistic regression makes of the provider's own measured ⟨Z⟩."""
     tenant = tenant_of(victim, "aurora")
     qubits, rows = [0, 1, 2], victim.together("score", 100)
@@ -204,6 +204,6 @@ def test_full_leakage_is_a_decoder_on_the_qubits_themselves(victim: Victim) -> N
         np.testing.assert_allclose(tenant.recovered(channel, 1.0), expected, atol=0.06)
 
 
-def test_one_seed_one_result(victim: Victim, figures: dict[str, Figure]) -> None:
+def test_one_seed_one_result(victim: Service, figures: dict[str, Figure]) -> None:
     for figure in side_channels(victim, (0.2, 1.0)).figures:
         np.testing.assert_array_equal(figure.values, figures[figure.name].values)

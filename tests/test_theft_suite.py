@@ -14,20 +14,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from qumos_env.attacks.labels import CONFIDENT, count_votes, recover_labels, repaired, training_traffic, unmask
+from qumos_env.attacks.confidentiality.label_recovery import CONFIDENT, count_votes, recover_labels, repaired, training_traffic, unmask
+from qumos_env.attacks.confidentiality.theft import Effort, Scene, audit_theft, coalitions, without_loot
 from qumos_env.attacks.registry import ATTACKS
 from qumos_env.attacks.results import Figure
-from qumos_env.attacks.theft import AUDIT_TIERS, TIERS, Thief, ThiefRows, nearest_mean_logits
-from qumos_env.attacks.theft_audit import Effort, Scene, audit_theft, coalitions, without_loot
-from qumos_env.attacks.victim import Victim
-from qumos_env.cutting.estimator import CutEngine
-from qumos_env.cutting.gate_cuts import cut_angles
 from qumos_env.design import Design, Gate
+from qumos_env.design.gate_cuts import cut_angles
 from qumos_env.errors import QumosError
-from qumos_env.heads import make_head, softmax
-from qumos_env.model import Parameters, one_hot
-from qumos_env.scenario import ModelSection, ThreatSection, parse_scenario
-from qumos_env.workload import Workload
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.theft import AUDIT_TIERS, TIERS, Thief, ThiefRows, nearest_mean_logits
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.cutting.estimator import CutEngine
+from qumos_env.model.heads import make_head, softmax
+from qumos_env.model.training import Parameters, one_hot
+from qumos_env.scenario import parse_scenario
+from qumos_env.scenario.sections import ModelSection, ThreatSection
 
 QUICK = Effort(restarts=2, step_factor=1)
 
@@ -44,14 +45,14 @@ SPLIT = Design((0, 1, 0, 1), ("aurora", "borealis"), gates("ry 0, rx 2, cz 0 2, 
 
 
 @pytest.fixture(scope="module")
-def make_victim(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Victim]:
+def make_victim(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Service]:
     """Trains a design on parity data: the label is the sign parity of features 0 to 2, feature 3 is noise."""
     generator = np.random.default_rng(0)
     features = generator.uniform(0.2, 1, (600, 4)) * generator.choice([-1, 1], (600, 4))
     path: Path = tmp_path_factory.mktemp("data") / "parity.npz"
     np.savez(path, features=features, labels=(features[:, :3] < 0).sum(axis=1) % 2)
 
-    def make(design: Design, providers: int = 2, **sections: dict[str, Any]) -> Victim:
+    def make(design: Design, providers: int = 2, **sections: dict[str, Any]) -> Service:
         data: dict[str, Any] = {
             "name": "planted",
             "title": "planted",
@@ -64,22 +65,22 @@ def make_victim(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Victi
         }
         for name, values in sections.items():
             data[name] = data[name] | values
-        return Victim.train(Workload(parse_scenario(data)), design, seed=5)
+        return Service.train(Workload(parse_scenario(data)), design, seed=5)
 
     return make
 
 
 @pytest.fixture(scope="module")
-def parity(make_victim: Callable[..., Victim]) -> Victim:
+def parity(make_victim: Callable[..., Service]) -> Service:
     return make_victim(HOLDS_ALL)
 
 
 @pytest.fixture(scope="module")
-def figures(parity: Victim) -> dict[str, Figure]:
+def figures(parity: Service) -> dict[str, Figure]:
     return {figure.name: figure for figure in audit_theft(parity, effort=QUICK).figures}
 
 
-def accuracy(victim: Victim) -> float:
+def accuracy(victim: Service) -> float:
     return float(np.mean(victim.answer(victim.test, 1).argmax(axis=-1) == victim.labels[victim.test]))
 
 
@@ -88,7 +89,7 @@ def test_the_attacks_are_registered() -> None:
     assert ATTACKS["theft"].goal == ATTACKS["label-recovery"].goal == "confidentiality"
 
 
-def test_every_tier_and_source_has_a_figure_with_its_control(figures: dict[str, Figure], parity: Victim) -> None:
+def test_every_tier_and_source_has_a_figure_with_its_control(figures: dict[str, Figure], parity: Service) -> None:
     expected = {f"{name}, as-is: accuracy" for name in ("aurora", "borealis")}
     expected |= {f"{name}, {tier}{end}: accuracy" for name in ("aurora", "borealis") for tier in TIERS for end in ("", " from queries")}
     assert set(figures) == expected | {"no loot, from queries: accuracy", "best thief: accuracy"}
@@ -102,7 +103,7 @@ def test_every_tier_and_source_has_a_figure_with_its_control(figures: dict[str, 
         np.testing.assert_array_equal(figure.controls, (strongest if name.startswith("best thief") else beside).test)
 
 
-def test_the_control_is_the_best_of_a_quantum_and_a_raw_model(parity: Victim) -> None:
+def test_the_control_is_the_best_of_a_quantum_and_a_raw_model(parity: Service) -> None:
     """Judged on the tuning rows; oracle: scikit-learn on the thief's raw rows."""
     scene = Scene(parity)
     found = without_loot(scene, "labels", QUICK)
@@ -119,7 +120,7 @@ def test_the_control_is_the_best_of_a_quantum_and_a_raw_model(parity: Victim) ->
     np.testing.assert_array_equal(found.test, tuned[max(tuned)])
 
 
-def test_who_holds_everything_has_the_model(figures: dict[str, Figure], parity: Victim) -> None:
+def test_who_holds_everything_has_the_model(figures: dict[str, Figure], parity: Service) -> None:
     """Aurora's part is the model."""
     assert accuracy(parity) > 0.9
     for name in ("aurora, frozen-head", "best thief"):
@@ -127,7 +128,7 @@ def test_who_holds_everything_has_the_model(figures: dict[str, Figure], parity: 
     assert "aurora" in figures["best thief: accuracy"].note
 
 
-def test_loot_is_worth_what_few_rows_cannot_tell(make_victim: Callable[..., Victim], figures: dict[str, Figure]) -> None:
+def test_loot_is_worth_what_few_rows_cannot_tell(make_victim: Callable[..., Service], figures: dict[str, Figure]) -> None:
     """Three labelled rows of a class do not tell the parity; fifteen do, to a thief that guesses a circuit and holds nothing."""
     victim = make_victim(HOLDS_ALL, draws={"thief_rows_per_class": 3, "count": 12})
     found = audit_theft(victim, [["aurora"]], ["as-is", "frozen-head"], ["labels"], QUICK)
@@ -146,7 +147,7 @@ def test_a_part_without_information_gives_no_gain(figures: dict[str, Figure]) ->
         assert figures[f"borealis, {tier}: accuracy"].gain.low <= 0
 
 
-def test_a_coalition_of_all_providers_recovers_the_model(make_victim: Callable[..., Victim]) -> None:
+def test_a_coalition_of_all_providers_recovers_the_model(make_victim: Callable[..., Service]) -> None:
     """Cygnus holds the product, aurora the noise: alone aurora has nothing, together they hold the owner's circuits."""
     design = Design((0, 0, 0, 1), ("cygnus", "aurora"), HOLDS_ALL.gates)
     victim = make_victim(design, providers=3)
@@ -156,7 +157,7 @@ def test_a_coalition_of_all_providers_recovers_the_model(make_victim: Callable[.
     assert everyone.interval.mean > accuracy(victim) - 0.07 > alone.interval.mean + 0.2
 
 
-def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victim: Callable[..., Victim]) -> None:
+def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victim: Callable[..., Service]) -> None:
     """Stolen circuits under the known head give the owner's own answers, row by row, once the encoding is the same."""
     design = SPLIT
     victim = make_victim(design, model={"head": "fixed", "steps": 5})
@@ -172,7 +173,7 @@ def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victi
 CUT = Design(SPLIT.partition, SPLIT.assignment, (*SPLIT.gates, *gates("rzz 0 1, ry 0, ry 1")))
 
 
-def test_no_thief_has_the_angle_of_a_cut(make_victim: Callable[..., Victim]) -> None:
+def test_no_thief_has_the_angle_of_a_cut(make_victim: Callable[..., Service]) -> None:
     """Not even one that holds both sides: whatever the trained angle is, it gets the same, and its circuit is not the owner's."""
     victim = make_victim(CUT, model={"head": "fixed", "steps": 5})
     scenario = victim.scenario
@@ -193,7 +194,7 @@ def test_no_thief_has_the_angle_of_a_cut(make_victim: Callable[..., Victim]) -> 
     assert np.abs(found - answers).max() > 0.01
 
 
-def test_variants_of_a_cut_tell_more_than_the_plain_circuit(make_victim: Callable[..., Victim]) -> None:
+def test_variants_of_a_cut_tell_more_than_the_plain_circuit(make_victim: Callable[..., Service]) -> None:
     """Labels that the plain circuit of a side cannot show but its variants can: the phase that only S reads."""
     victim = make_victim(CUT, model={"head": "fixed", "steps": 5})
     scenario = victim.scenario
@@ -217,7 +218,7 @@ def test_variants_of_a_cut_tell_more_than_the_plain_circuit(make_victim: Callabl
     assert right["cut-variants"] > 0.85 > right["frozen-head"] + 0.1
 
 
-def test_as_is_reads_what_is_missing_as_nothing(make_victim: Callable[..., Victim]) -> None:
+def test_as_is_reads_what_is_missing_as_nothing(make_victim: Callable[..., Service]) -> None:
     """One provider alone: the same head on ⟨Z⟩ with the other's qubits at 0."""
     victim = make_victim(SPLIT, model={"head": "scaled", "steps": 5})
     thief = Scene(victim).thief("borealis")
@@ -239,7 +240,7 @@ def test_nearest_mean_is_nearest_centroid() -> None:
 
 @pytest.mark.parametrize("tier", sorted(AUDIT_TIERS))
 @pytest.mark.parametrize("source", ["labels", "queries"])
-def test_the_thief_of_one_part_is_given_nothing_of_the_other(parity: Victim, tier: str, source: Any) -> None:
+def test_the_thief_of_one_part_is_given_nothing_of_the_other(parity: Service, tier: str, source: Any) -> None:
     """Other angles in borealis' part and another head change nothing for aurora, except through the service's answers."""
     victim = replace(parity, model=type(parity.model)(SPLIT, 2, parity.scenario.model, "ry"))
     angles = np.random.default_rng(1).uniform(-3, 3, (4, SPLIT.n_trainable))
@@ -259,7 +260,7 @@ def test_the_thief_of_one_part_is_given_nothing_of_the_other(parity: Victim, tie
     assert not np.array_equal(base, mine)
 
 
-def test_restarts_are_chosen_on_tuning_rows(parity: Victim) -> None:
+def test_restarts_are_chosen_on_tuning_rows(parity: Service) -> None:
     """Planted: the first restart is right on tuning rows only, the second on test rows only; the first is taken."""
     scene = Scene(parity)
     draws = scene.draws
@@ -271,7 +272,7 @@ def test_restarts_are_chosen_on_tuning_rows(parity: Victim) -> None:
     np.testing.assert_array_equal(outcome.test, 0)
 
 
-def test_more_effort_is_more_training(make_victim: Callable[..., Victim]) -> None:
+def test_more_effort_is_more_training(make_victim: Callable[..., Service]) -> None:
     """Restarts are independent trainings, of which the first is the single one; more steps fit the thief's rows better."""
     victim = make_victim(SPLIT)
     scene = Scene(victim)
@@ -287,8 +288,8 @@ def test_more_effort_is_more_training(make_victim: Callable[..., Victim]) -> Non
     assert loss(100) < loss(5) - 0.02
 
 
-def test_the_strongest_thief_is_named_by_its_tuning_rows(parity: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qumos_env.attacks import theft_audit
+def test_the_strongest_thief_is_named_by_its_tuning_rows(parity: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qumos_env.attacks.confidentiality import theft as theft_audit
 
     def planted(scene: Scene, thief: Thief, tier: str, *_: Any, **__: Any) -> Any:
         better = thief.provider == "borealis" and tier == "frozen-head"
@@ -300,7 +301,7 @@ def test_the_strongest_thief_is_named_by_its_tuning_rows(parity: Victim, monkeyp
     assert "borealis, frozen-head" in best.note
 
 
-def test_coalitions(make_victim: Callable[..., Victim], parity: Victim) -> None:
+def test_coalitions(make_victim: Callable[..., Service], parity: Service) -> None:
     victim = make_victim(Design((0, 0, 0, 1), ("cygnus", "aurora"), HOLDS_ALL.gates), providers=3)
     assert coalitions(victim, 1) == [("aurora",), ("cygnus",)]
     assert coalitions(victim, 2) == [("aurora", "borealis"), ("aurora", "cygnus"), ("borealis", "cygnus")]
@@ -318,12 +319,12 @@ def test_coalitions(make_victim: Callable[..., Victim], parity: Victim) -> None:
         ({"sources": ["label"]}, "did you mean labels"),
     ],
 )
-def test_what_does_not_exist_is_refused(parity: Victim, arguments: dict[str, Any], message: str) -> None:
+def test_what_does_not_exist_is_refused(parity: Service, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(QumosError, match=message):
         audit_theft(parity, effort=Effort(1, 1), **arguments)
 
 
-def test_the_size_of_coalitions_is_the_scenarios(parity: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_coalitions_is_the_scenarios(parity: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     class Together(ThreatSection):
         coalition: int = 2
 
@@ -333,7 +334,7 @@ def test_the_size_of_coalitions_is_the_scenarios(parity: Victim, monkeypatch: py
     assert found[0].name == "aurora+borealis, as-is: accuracy"
 
 
-def test_the_recorded_training_is_the_victims(parity: Victim) -> None:
+def test_the_recorded_training_is_the_victims(parity: Service) -> None:
     """The traffic ends in the victim's own parameters, and its readouts are those of its angles."""
     rows = parity.together("train")
     traffic = training_traffic(parity, parity.labels[rows])
@@ -348,7 +349,7 @@ PARITY_FIXED = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("cx 0 1, cx 1 
 
 
 @pytest.fixture(scope="module")
-def recovered(make_victim: Callable[..., Victim]) -> dict[str, Figure]:
+def recovered(make_victim: Callable[..., Service]) -> dict[str, Figure]:
     victim = make_victim(PARITY_FIXED, model={"head": "fixed"})
     assert accuracy(victim) > 0.8
     return {figure.name: figure for figure in recover_labels(victim).figures}
@@ -362,7 +363,7 @@ def test_labels_are_read_off_the_part_that_tells_them(recovered: dict[str, Figur
     assert told.controls is not None and (told.controls >= 0.5).all()
 
 
-def test_pruned_labels_are_held_against_the_rows_kept(make_victim: Callable[..., Victim], recovered: dict[str, Figure]) -> None:
+def test_pruned_labels_are_held_against_the_rows_kept(make_victim: Callable[..., Service], recovered: dict[str, Figure]) -> None:
     """The largest class of the confident rows may be larger than that of all."""
     victim = make_victim(PARITY_FIXED, model={"head": "fixed"})
     truth = victim.labels[victim.together("train")]
@@ -382,7 +383,7 @@ def test_masking_hides_labels_but_not_from_who_has_some(recovered: dict[str, Fig
     assert back == pytest.approx(recovered["aurora: labels recovered"].interval.mean, abs=0.12)
 
 
-def test_labels_behind_a_linear_head_are_read_by_example(parity: Victim) -> None:
+def test_labels_behind_a_linear_head_are_read_by_example(parity: Service) -> None:
     found = {figure.name: figure for figure in recover_labels(parity).figures}
     assert len(found) == 6 and not any("masked" in name for name in found)
     assert found["aurora: labels recovered"].interval.mean > 0.8

@@ -18,8 +18,8 @@ from agents.pool import Job
 from agents.protocol import Outcome, Trial
 from agents.random_search import RandomSearcher
 from qumos_env import Design, load_scenario
-from qumos_env.actions import DesignState
 from qumos_env.cli import run as run_app
+from qumos_env.env.actions import DesignState
 from qumos_env.errors import QumosError
 from training.cli import app
 from training.rundir import RunDirectory, read_trace

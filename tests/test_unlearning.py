@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from qumos_env.ansatz import contiguous, interleaved, ry_cz_ry
-from qumos_env.attacks.victim import Victim
 from qumos_env.deployment.bundle import export_bundle, read_bundle
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import contiguous, interleaved, ry_cz_ry
 from qumos_env.errors import QumosError
-from qumos_env.model import DistributedQNN, Parameters
+from qumos_env.evaluation.service import Service
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.training import Parameters
 from qumos_env.scenario import Scenario, load_scenario, parse_scenario
 from qumos_env.unlearning import (
     MECHANISMS,
@@ -40,7 +42,6 @@ from qumos_env.unlearning.mechanisms import (
     unseen_loss,
 )
 from qumos_env.unlearning.report import LEAST_MEMBERS, measure, summarise
-from qumos_env.workload import Workload
 
 TINY = {
     "name": "tiny",
@@ -72,12 +73,12 @@ def tiny(**changes: Any) -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def victim() -> Victim:
-    return Victim.train(Workload(tiny()), DESIGN, seed=7)
+def victim() -> Service:
+    return Service.train(Workload(tiny()), DESIGN, seed=7)
 
 
 @pytest.fixture(scope="module")
-def task(victim: Victim) -> Withdrawal:
+def task(victim: Service) -> Withdrawal:
     return withdraw_random(victim, 6)
 
 
@@ -88,7 +89,7 @@ def mean_loss(task: Withdrawal, parameters: Parameters, rows: np.ndarray) -> np.
     return np.array([one[mine].mean() for one, mine in zip(losses, rows, strict=True)])
 
 
-def test_retraining_trains_on_the_retained_rows_and_nothing_else(victim: Victim, task: Withdrawal) -> None:
+def test_retraining_trains_on_the_retained_rows_and_nothing_else(victim: Service, task: Withdrawal) -> None:
     """The same as the plain training of a model whose data set never had the rows, preprocessing included."""
     kept = np.stack([rows[~gone] for rows, gone in zip(task.train, task.forget, strict=True)])
     owners = [victim.workload.owner(rows) for rows in kept]
@@ -152,7 +153,7 @@ def test_ascent_ends_where_the_rows_look_unseen(task: Withdrawal) -> None:
     np.testing.assert_array_equal(gradient_ascent(task, steps=0).angles, task.victim.trained.angles)
 
 
-def test_the_goal_is_the_loss_of_unseen_rows_of_the_same_classes(victim: Victim, task: Withdrawal) -> None:
+def test_the_goal_is_the_loss_of_unseen_rows_of_the_same_classes(victim: Service, task: Withdrawal) -> None:
     """For rows of a class that stays; for a whole class, how improbable the retained rows find it."""
     answers = victim.model.probabilities(victim.trained, victim.encode(task.unseen))
     for index in range(4):
@@ -167,7 +168,7 @@ def test_the_goal_is_the_loss_of_unseen_rows_of_the_same_classes(victim: Victim,
         assert unseen_loss(whole)[index] == pytest.approx(expected, rel=1e-5)
 
 
-def test_relative_ascent_spares_the_retained_rows(victim: Victim) -> None:
+def test_relative_ascent_spares_the_retained_rows(victim: Service) -> None:
     """At the same loss of a forgotten class, the retained rows have lost less than with plain ascent."""
     task = withdraw_class(victim, "class_0")
     plain, relative = gradient_ascent(task), relative_gradient_ascent(task)
@@ -219,7 +220,7 @@ def test_uqi_is_forgetting_less_half_of_what_else_is_lost(wine: dict[str, Unlear
     assert uqi.before.mean == 0
 
 
-def test_membership_is_scored_within_classes_on_rows_of_no_other_use(victim: Victim, task: Withdrawal) -> None:
+def test_membership_is_scored_within_classes_on_rows_of_no_other_use(victim: Service, task: Withdrawal) -> None:
     """For one withdrawn class the AUC of scikit-learn, against rows that neither trained nor stopped anything."""
     whole = withdraw_class(victim, "class_1")
     figures = measure(whole, ["retrain"])["retrain"].figures["membership AUC"]
@@ -245,7 +246,7 @@ def test_rows_learned_by_heart_are_forgotten() -> None:
     model = DistributedQNN(ry_cz_ry(contiguous(4, 2), ["aurora", "borealis"], 4), 3, workload.scenario.model, "ry")
     inputs = owner.transform(dataset.features[draws[0].train])
     trained = model.train_many(inputs[None], wrong[draws[0].train][None], [(0, 0)])
-    task = withdraw_rows(Victim(workload, 0, model, trained, draws, (owner,)), [rows])
+    task = withdraw_rows(Service(workload, 0, model, trained, draws, (owner,)), [rows])
     for measured in measure(task, ["ga", "rga"]).values():
         report = summarise([measured])
         accuracy, distance = report.figure("forget accuracy"), report.figure("forget total variation")
@@ -256,7 +257,7 @@ def test_rows_learned_by_heart_are_forgotten() -> None:
         assert not any("training noise" in note for note in report.notes)
 
 
-def test_rows_that_left_no_trace_are_called_so(victim: Victim) -> None:
+def test_rows_that_left_no_trace_are_called_so(victim: Service) -> None:
     """A row or two of many like them: the original is no farther from a retraining than another retraining is."""
     report = summarise([measure(withdraw_random(victim, 2), ["ga"])["ga"]])
     distance = report.figure("forget total variation")
@@ -264,7 +265,7 @@ def test_rows_that_left_no_trace_are_called_so(victim: Victim) -> None:
     assert any("training noise" in note for note in report.notes)
 
 
-def test_what_cannot_be_measured_is_null(victim: Victim) -> None:
+def test_what_cannot_be_measured_is_null(victim: Service) -> None:
     """Fewer rows than a membership attack needs: NaN with a note, null in JSON; a single model has no interval over models."""
     few = withdraw_random(victim, LEAST_MEMBERS - 1)
     report = summarise([measure(few, ["ga"])["ga"]])
@@ -279,7 +280,7 @@ def test_what_cannot_be_measured_is_null(victim: Victim) -> None:
     assert alone.figure("membership AUC").after.low < alone.figure("membership AUC").after.mean
 
 
-def test_the_same_seed_gives_the_same_report(victim: Victim) -> None:
+def test_the_same_seed_gives_the_same_report(victim: Service) -> None:
     """Bit for bit, shots included."""
     reports = [summarise([measure(withdraw_random(victim, 6), ["rga"])["rga"]]).to_dict() for _ in range(2)]
     assert reports[0] == reports[1]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import sympy
 
-from qumos_env.ansatz import ry_cz_ry
 from qumos_env.deployment.bundle import Bundle, export_bundle, read_bundle
 from qumos_env.deployment.vendors import READOUT, VENDORS, Backend, VendorAdapter, bundle_probabilities, bundle_values, run_part, vendor
 from qumos_env.deployment.vendors.adapter import vendor_package
@@ -21,11 +20,12 @@ from qumos_env.deployment.vendors.google import GoogleAdapter
 from qumos_env.deployment.vendors.ionq import IonqAdapter
 from qumos_env.deployment.vendors.pasqal import PasqalAdapter
 from qumos_env.design import Design, Gate
+from qumos_env.design.ansatz import ry_cz_ry
 from qumos_env.errors import QumosError
-from qumos_env.heads import softmax
+from qumos_env.evaluation.workload import Workload
+from qumos_env.model.heads import softmax
 from qumos_env.scenario import parse_scenario
 from qumos_env.simulation.channels import NoiseSpec, ReadoutError
-from qumos_env.workload import Workload
 
 PACKAGES = {"google": "cirq_google", "ionq": "cirq_ionq", "aqt": "cirq_aqt", "pasqal": "cirq_pasqal"}
 SIGMAS = 5

@@ -10,18 +10,18 @@ import pytest
 import sympy
 import torch
 
-from qumos_env.circuits import input_symbol, part_blocks, weight_symbol
-from qumos_env.cutting.sequential import SequentialParts, sequential_parts
-from qumos_env.cutting.wire_cuts import BASES, COEFFICIENTS, EIGENSTATES, WireCut
 from qumos_env.design import Design, Gate
+from qumos_env.design.circuits import input_symbol, part_fragments, weight_symbol
 from qumos_env.errors import QumosError
+from qumos_env.model.cutting.wire_cuts import BASES, COEFFICIENTS, EIGENSTATES, WireCut
+from qumos_env.model.sequential import SequentialParts, sequential_parts
 from qumos_env.simulation.layer import QuantumLayer
 
 LINE = cirq.LineQubit.range(5)
 WEIGHTS = {f"w{i}": value for i, value in enumerate(np.random.default_rng(0).uniform(-3, 3, 14))}
 
 
-def block(qubits: list[cirq.LineQubit], first_weight: int, features: list[str]) -> cirq.Circuit:
+def fragment(qubits: list[cirq.LineQubit], first_weight: int, features: list[str]) -> cirq.Circuit:
     """Features, then RX, RY and a chain of CZ on ``qubits``."""
     encode = [cirq.ry(sympy.Symbol(name)).on(qubit) for name, qubit in zip(features, qubits, strict=False)]
     turns = [
@@ -35,14 +35,14 @@ def block(qubits: list[cirq.LineQubit], first_weight: int, features: list[str]) 
 
 def two_sides(wires: int) -> WireCut:
     """Three qubits upstream, two more downstream; features on both sides."""
-    upstream = block(LINE[:3], 0, ["x0", "x1", "x2"])
-    downstream = block(LINE[3 - wires :], 6, ["x3", "x0"])
+    upstream = fragment(LINE[:3], 0, ["x0", "x1", "x2"])
+    downstream = fragment(LINE[3 - wires :], 6, ["x3", "x0"])
     return WireCut(upstream, downstream, LINE[3 - wires : 3], ["x0", "x1", "x2", "x3"])
 
 
 def joined(wires: int, row: np.ndarray) -> np.ndarray:
     """⟨Z⟩ of the five qubits, uncut, by Cirq's simulator."""
-    circuit = block(LINE[:3], 0, ["x0", "x1", "x2"]) + block(LINE[3 - wires :], 6, ["x3", "x0"])
+    circuit = fragment(LINE[:3], 0, ["x0", "x1", "x2"]) + fragment(LINE[3 - wires :], 6, ["x3", "x0"])
     values = dict(WEIGHTS) | {f"x{i}": value for i, value in enumerate(row)}
     simulator = cirq.Simulator(dtype=np.complex128)
     found = simulator.simulate_expectation_values(circuit, [cirq.Z(qubit) for qubit in LINE], values, qubit_order=LINE)
@@ -135,11 +135,11 @@ def test_parts_in_sequence_are_the_composition_of_their_circuits() -> None:
     simulator = cirq.Simulator(dtype=np.complex128)
     for row, found in zip(inputs.numpy(), model(inputs).detach().numpy(), strict=True):
         angles = row
-        for block, layer in zip(part_blocks(design, "ry"), model.parts, strict=True):
-            values = {weight_symbol(i): w for i, w in zip(block.weights, layer.weights.tolist(), strict=True)}
-            values |= {input_symbol(q): float(x) for q, x in zip(block.qubits, angles, strict=True)}
-            line = [cirq.LineQubit(q) for q in block.qubits]
-            z = np.real(simulator.simulate_expectation_values(block.circuit, [cirq.Z(q) for q in line], values, qubit_order=line))
+        for fragment, layer in zip(part_fragments(design, "ry"), model.parts, strict=True):
+            values = {weight_symbol(i): w for i, w in zip(fragment.weights, layer.weights.tolist(), strict=True)}
+            values |= {input_symbol(q): float(x) for q, x in zip(fragment.qubits, angles, strict=True)}
+            line = [cirq.LineQubit(q) for q in fragment.qubits]
+            z = np.real(simulator.simulate_expectation_values(fragment.circuit, [cirq.Z(q) for q in line], values, qubit_order=line))
             angles = 0.1 + (z + 1) / 2 * 1.9
         np.testing.assert_allclose(found, z, atol=1e-5)
 

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from agents.protocol import Trial
 from qumos_env import Design
+from qumos_env.design.rendering import design_figure, design_text, figure_png
 from qumos_env.files import write_text
 from qumos_env.html import image, page, table
-from qumos_env.rendering import design_figure, design_text, figure_png
 
 from .rundir import REPORT, RUN, RunDirectory, read_json
 from .tables import HEADINGS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..evaluation.service import Service
 from .results import AttackResult, Goal
-from .victim import Victim
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Attack:
     name: str
     goal: Goal
     adversary: str
-    run: Callable[[Victim], AttackResult]
+    run: Callable[[Service], AttackResult]
 
 
 ATTACKS: dict[str, Attack] = {}
 
 
-def attack(name: str, goal: Goal, adversary: str) -> Callable[[Callable[[Victim], AttackResult]], Callable[[Victim], AttackResult]]:
+def attack(name: str, goal: Goal, adversary: str) -> Callable[[Callable[[Service], AttackResult]], Callable[[Service], AttackResult]]:
     """Registers the decorated function as the attack ``name``."""
 
-    def register(run: Callable[[Victim], AttackResult]) -> Callable[[Victim], AttackResult]:
+    def register(run: Callable[[Service], AttackResult]) -> Callable[[Service], AttackResult]:
         ATTACKS[name] = Attack(name, goal, adversary, run)
         return run
 

@@ -6,45 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
+
+from ..evaluation.statistics import Interval, mean_interval
 
 Goal = Literal["confidentiality", "integrity", "availability"]
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its confidence interval; NaN where nothing can be said."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def known(self) -> bool:
-        """Whether there is a figure at all."""
-        return bool(np.isfinite(self.mean))
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain JSON; what is NaN here is null."""
-        values = {"mean": self.mean, "low": self.low, "high": self.high}
-        return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
-
-
-def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """Mean of independent ``values`` ``[n]`` with Student's interval; values that are NaN were not measured and are left out.
-
-    One value alone has no interval: its bounds are NaN.
-    """
-    found = np.asarray(values, float)
-    found = found[np.isfinite(found)]
-    if len(found) == 0:
-        return Interval(np.nan, np.nan, np.nan)
-    mean = float(found.mean())
-    if len(found) == 1:
-        return Interval(mean, np.nan, np.nan)
-    margin = float(student.ppf((1 + confidence) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
-    return Interval(mean, mean - margin, mean + margin)
 
 
 @dataclass(frozen=True, eq=False)

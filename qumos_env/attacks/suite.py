@@ -1,37 +1,24 @@
 """All attacks: importing this module fills the registry."""
 
-from . import (
-    availability,
-    canaries,
-    extraction,
-    integrity,
-    inversion,
-    labels,
-    latency,
-    membership_audit,
-    membership_studies,
-    poisoning,
-    service_modes,
-    side_channels,
-    theft_audit,
-    transpiled,
-)
+from .availability import outage, slowdown
+from .confidentiality import extraction, inversion, label_recovery, membership, membership_shots, side_channels, theft, transpiled_theft
+from .integrity import canaries, poisoning, service, tampering
 from .registry import ATTACKS
 
 __all__ = [
     "ATTACKS",
-    "availability",
     "canaries",
     "extraction",
-    "integrity",
     "inversion",
-    "labels",
-    "latency",
-    "membership_audit",
-    "membership_studies",
+    "label_recovery",
+    "membership",
+    "membership_shots",
+    "outage",
     "poisoning",
-    "service_modes",
+    "service",
     "side_channels",
-    "theft_audit",
-    "transpiled",
+    "slowdown",
+    "tampering",
+    "theft",
+    "transpiled_theft",
 ]

@@ -10,9 +10,10 @@ from html import escape
 import numpy as np
 from matplotlib.figure import Figure as Plot
 
-from ..attacks.results import Curve, Figure, Interval, mean_interval
+from ..attacks.results import Curve, Figure
+from ..design.rendering import design_figure, figure_png
+from ..evaluation.statistics import Interval, mean_interval
 from ..html import image, page, table
-from ..rendering import design_figure, figure_png
 from .run import GOALS, NOT_RUN, Audit
 
 HEADINGS = ("attack", "figure", "value", "control", "gain", "what the control is")

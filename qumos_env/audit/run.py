@@ -12,13 +12,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..attacks.registry import Attack
-from ..attacks.results import AttackResult, Curve, Figure, Goal, mean_interval
+from ..attacks.results import AttackResult, Curve, Figure, Goal
 from ..attacks.suite import ATTACKS
-from ..attacks.victim import Victim
 from ..design import Design
 from ..errors import EvaluationFailure, QumosError, one_line, unknown
+from ..evaluation.service import Service
+from ..evaluation.statistics import mean_interval
+from ..evaluation.workload import Workload
 from ..scenario import Scenario
-from ..workload import Workload
 
 GOALS: tuple[Goal, ...] = ("confidentiality", "integrity", "availability")
 FIRST_SEED = 10_000
@@ -122,7 +123,7 @@ def audit(
     numbers = tuple(scenario.seed + FIRST_SEED + index for index in range(seeds))
     with threadpool_limits(1):  # as in evaluations: the same figures on any number of cores
         for index, seed in enumerate(numbers):
-            victim = Victim.train(workload, design, seed)
+            victim = Service.train(workload, design, seed)
             accuracy.append(np.mean(victim.answer(victim.test, 0).argmax(axis=-1) == victim.labels[victim.test], axis=1))
             for position, one in enumerate(chosen):
                 if on_progress is not None:
@@ -143,7 +144,7 @@ def audit(
     )
 
 
-def _run(one: Attack, victim: Victim) -> AttackResult:
+def _run(one: Attack, victim: Service) -> AttackResult:
     """What ``one`` measured or, where it cannot be run on this design and scenario, a figure that says why."""
     try:
         return one.run(victim)

@@ -31,9 +31,9 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Attack a design in every known way, and print each figure beside its control."""
-    from ..attacks.results import mean_interval
     from ..audit import audit as run_audit
     from ..audit.report import HEADINGS, by_goal, html_page, table_rows, text
+    from ..evaluation.statistics import mean_interval
 
     if out is not None:
         _check_report(out)
@@ -74,10 +74,10 @@ def membership(
     as_json: JsonOption = False,
 ) -> None:
     """Shots against leakage: accuracy and membership AUC of a design by shots and repeated questions."""
-    from ..attacks.membership_studies import qmu_protocol, shots_study
-    from ..attacks.victim import Victim
+    from ..attacks.confidentiality.membership_shots import qmu_protocol, shots_study
     from ..audit.report import table_rows, text
-    from ..workload import Workload
+    from ..evaluation.service import Service
+    from ..evaluation.workload import Workload
 
     if protocol not in ("ours", "qmu"):
         raise unknown("protocol", protocol, ("ours", "qmu"))
@@ -87,7 +87,7 @@ def membership(
     workload = Workload(chosen)
     number = chosen.seed if seed is None else seed
     with progress_bar("shots") as move, threadpool_limits(1):
-        victim = Victim.train(workload, loaded, number)
+        victim = Service.train(workload, loaded, number)
         rows = shots_study(victim, levels, counts, on_progress=move)
         published = qmu_protocol(victim).figures if protocol == "qmu" else []
     if as_json:

@@ -26,7 +26,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Train and attack a design, and print what was measured beside its controls."""
-    from ..evaluation import Evaluator
+    from ..evaluation.evaluator import Evaluator
 
     loaded = load_scenario(scenario)
     result = Evaluator(loaded, cache).evaluate(Design.load(design), seed=seed, rows=rows, limits=not reference)  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def render(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="PNG, SVG or PDF file; without it the design is printed as text.")] = None,
 ) -> None:
     """Draw a design, coloured by provider."""
-    from ..rendering import design_text, save_design_image
+    from ..design.rendering import design_text, save_design_image
 
     loaded = Design.load(design)
     if out is None:

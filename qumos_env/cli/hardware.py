@@ -83,9 +83,9 @@ def costs(
     as_json: JsonOption = False,
 ) -> None:
     """What a design costs on the devices of its providers: transpiled (exact), and counted as rewards do (quick)."""
-    from ..cutting.gate_cuts import LABELS, cut_parts
+    from ..evaluation.costs import running_costs
     from ..hardware.estimate import estimate_parts
-    from ..running_costs import Budget, running_costs
+    from ..scenario.providers import device_profiles
 
     loaded, chosen = Design.load(design), load_scenario(scenario)
     if device:
@@ -95,11 +95,10 @@ def costs(
     if exact is None or quick is None:
         without = next(name for name in loaded.assignment if chosen.provider(name).device is None)
         raise QumosError(f"scenario {chosen.name}: provider {without} names no device; --device names one for every provider")
-    profiles = {one.name: one.profile for one in chosen.providers if one.profile is not None}
-    variants = [len(LABELS) ** len(part.cuts) for part in cut_parts(loaded, chosen.data.axis)]
-    transpiled, counted = (estimate_parts(loaded, profiles, chosen.data.axis, variants=variants, quick=way) for way in (False, True))
+    profiles = device_profiles(chosen.providers)
+    transpiled, counted = (estimate_parts(loaded, profiles, chosen.data.axis, quick=way) for way in (False, True))
     shots = loaded.shots or chosen.budget.shots
-    within = Budget(chosen).allows(loaded)
+    within = chosen.cost_limits.allows(loaded)
     if as_json:
         parts = [
             {"provider": one.provider, "device": one.profile.name, "variants": one.variants, "error": one.error}

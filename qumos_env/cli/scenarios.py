@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..scenario import MIN_ADVANTAGE, list_scenarios, load_scenario, scenario_folder, write_calibration
+from ..scenario import list_scenarios, load_scenario, scenario_folder, write_calibration
+from ..scenario.scenario import MIN_ADVANTAGE
 from .app import JsonOption, app, console, progress_bar
 
 scenarios_app = typer.Typer(help="List, show and check scenarios.", no_args_is_help=True)
@@ -50,7 +51,7 @@ def show_command(
     """One scenario as JSON, or its action table."""
     scenario = load_scenario(name)
     if actions:
-        from ..actions import action_table
+        from ..env.actions import action_table
 
         typer.echo(str(action_table(scenario)))
     else:
@@ -66,7 +67,7 @@ def check_command(
     as_json: JsonOption = False,
 ) -> None:
     """Admission: is the reward reliable, does it carry over to the test split, is there anything to find?"""
-    from ..admission import check
+    from ..env.admission import check
 
     results: dict[str, dict[str, float | int | str | bool]] = {}
     for name in names:

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from ..errors import QumosError, one_line, unknown
-from ..scenario import DataSection
+from ..scenario.sections import DataSection
 
 FLAT = 1e-12
 """A feature whose values differ by less than this part of their size carries rounding errors only and counts as constant."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..errors import QumosError
-from ..scenario import DataSection, DrawSection
+from ..scenario.sections import DataSection, DrawSection
 from .preprocessing import check_width
 from .sources import Dataset, load_dataset, source_stamp
 from .stratified import allot, deal, rows_by_class

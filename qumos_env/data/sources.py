@@ -13,7 +13,7 @@ import numpy as np
 from sklearn import datasets
 
 from ..errors import QumosError, one_line, unknown
-from ..scenario import DataSection
+from ..scenario.sections import DataSection
 from .files import SUFFIXES, LabelledRows, label_text, read_file
 from .generators import GENERATORS, checked_parameters, generate
 from .stratified import allot, deal, rows_by_class

@@ -22,17 +22,17 @@ from typing import Any
 import cirq
 import numpy as np
 
-from ..circuits import bind, input_symbol, weight_symbol
-from ..cutting.estimator import recombined
-from ..cutting.gate_cuts import LABELS, CutPart, Variant, coefficients, cut_angles, cut_parts
 from ..data import Preprocessor
 from ..design import Design
+from ..design.circuits import bind, input_symbol, weight_symbol
+from ..design.gate_cuts import LABELS, CutPart, Variant, coefficients, cut_angles, cut_parts
 from ..errors import QumosError
+from ..evaluation.workload import Workload
 from ..files import check_target, new_folder, write_text
-from ..heads import make_head, softmax
-from ..model import Parameters
+from ..model.cutting.estimator import recombined
+from ..model.heads import make_head, softmax
+from ..model.training import Parameters
 from ..scenario import Scenario
-from ..workload import Workload
 from .qasm import to_openqasm3
 
 SCHEMA_VERSION = 1

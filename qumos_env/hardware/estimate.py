@@ -14,8 +14,9 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from ..circuits import part_blocks
 from ..design import Design
+from ..design.circuits import part_fragments
+from ..design.gate_cuts import variant_counts
 from ..errors import QumosError, unknown
 from .counting import GateCounts, exact_counts, quick_counts
 from .profile import ProviderProfile, Queue
@@ -64,33 +65,28 @@ class PartEstimate:
 
 
 def estimate_parts(
-    design: Design, profiles: Mapping[str, ProviderProfile], axis: str, *, variants: Sequence[int] = (), quick: bool = False
+    design: Design, profiles: Mapping[str, ProviderProfile], axis: str, *, quick: bool = False
 ) -> tuple[PartEstimate, ...]:
-    """The parts of ``design``, each on the device of its provider.
+    """The parts of ``design``, each on the device of its provider; variants of a cut part are counted without their local gates.
 
     Args:
         design: the design.
         profiles: of the providers, by the names that the design uses.
         axis: rotation axis of the angle encoding.
-        variants: circuits per query of each part; needed if the design has gate cuts, whose variants are counted without their local gates.
         quick: count gates instead of transpiling, see ``qumos_env.hardware.counting``.
 
     Raises:
-        QumosError: a provider without a profile, a part that does not fit, or missing variants.
+        QumosError: a provider without a profile, or a part that does not fit.
     """
-    if design.cut_gates and not variants:
-        raise QumosError("the design has gate cuts: say how many circuits stand for each part")
-    if variants and len(variants) != design.n_parts:
-        raise QumosError(f"variants has {len(variants)} entries, the design has {design.n_parts} part(s)")
     parts = []
-    for index, (part, block) in enumerate(zip(design.parts, part_blocks(design, axis), strict=True)):
+    for part, fragment, variants in zip(design.parts, part_fragments(design, axis), variant_counts(design), strict=True):
         if part.provider not in profiles:
             raise unknown("provider without a profile", part.provider, profiles)
         profile = profiles[part.provider]
-        circuit = block.circuit.freeze()
+        circuit = fragment.circuit.freeze()
         counts = quick_counts(circuit, profile) if quick else exact_counts(transpile_part(circuit, profile), profile.times)
         error, seconds = circuit_error(counts, profile), shot_seconds(counts, profile)
-        parts.append(PartEstimate(part.provider, profile, counts, len(block.weights), variants[index] if variants else 1, error, seconds))
+        parts.append(PartEstimate(part.provider, profile, counts, len(fragment.weights), variants, error, seconds))
     return tuple(parts)
 
 

@@ -19,7 +19,6 @@ from scipy.special import ndtr, ndtri
 
 from ..errors import QumosError, one_line, unknown
 from ..files import read_toml
-from ..providers import Probability
 from ..simulation.channels import NoiseSpec, ReadoutError
 from .topology import KINDS, Topology
 
@@ -29,6 +28,7 @@ NO_GATE_CIRCUITS = {
 }
 """Devices that providers sell and that have no profile, with what they are instead of a gate-model qubit device."""
 ASSUMED = "assumed"
+Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 NativeGates = Literal["cz", "sqrt-iswap", "ms"]
 _MOST = 1e12  # seconds or dollars; what follows from figures up to this stays finite
 Duration = Annotated[FiniteFloat, Field(gt=0, le=_MOST)]

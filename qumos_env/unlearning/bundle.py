@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..attacks.victim import Victim
 from ..deployment.bundle import MANIFEST, Bundle, read_bundle, write_bundle
 from ..errors import QumosError, unknown
+from ..evaluation.service import Service
+from ..evaluation.workload import Workload
 from ..files import check_target
-from ..model import Parameters
+from ..model.training import Parameters
 from ..scenario import Scenario, list_scenarios, load_scenario
-from ..workload import Workload
 from .mechanisms import MECHANISMS
 from .report import UnlearningReport, measure, summarise
 from .withdrawal import parse_forget, withdraw_rows
@@ -116,7 +116,7 @@ def _scenario_of(folder: Path, parent: Bundle) -> Scenario:
     return load_scenario(name)
 
 
-def _victim(folder: Path, parent: Bundle, workload: Workload) -> Victim:
+def _victim(folder: Path, parent: Bundle, workload: Workload) -> Service:
     """The model of the bundle with the rows it was trained on; raises QumosError where scenario, design or data are not the same."""
     scenario, manifest = workload.scenario, parent.manifest
     if manifest.get("scenario_hash") != scenario.hash:
@@ -135,7 +135,7 @@ def _victim(folder: Path, parent: Bundle, workload: Workload) -> Victim:
         raise QumosError(f"{folder}: data set {scenario.data.source!r} is not the one that the bundle was trained on")
     model = workload.model(parent.design)
     trained = Parameters.stack([parent.parameters(scenario.data.axis)])
-    return Victim(workload, seed, model, trained, rows, (parent.preprocessor,))
+    return Service(workload, seed, model, trained, rows, (parent.preprocessor,))
 
 
 def _alike(fitted: np.ndarray, stored: np.ndarray) -> bool:

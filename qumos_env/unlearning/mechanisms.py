@@ -24,10 +24,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..attacks.victim import Victim
 from ..errors import EvaluationFailure, unknown
-from ..heads import softmax
-from ..model import Parameters, minimise, one_hot
+from ..evaluation.service import Service
+from ..model.heads import softmax
+from ..model.training import Parameters, minimise, one_hot
 from .withdrawal import Withdrawal
 
 ASCENT_STEP = 0.02
@@ -134,7 +134,7 @@ def retrain(task: Withdrawal, keys: Sequence[Sequence[int]] | None = None) -> Pa
     return _parameters(task, minimise(gradient, begin, settings.steps, settings.learning_rate))
 
 
-def unlearn(task: Withdrawal, method: str) -> Victim:
+def unlearn(task: Withdrawal, method: str) -> Service:
     """The models after ``method``: with new parameters, and with ``retrain`` with a new preprocessing too.
 
     Raises:

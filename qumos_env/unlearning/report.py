@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from ..attacks.membership import auc, loss_scores
-from ..attacks.results import CONFIDENCE, Interval, mean_interval
-from ..attacks.victim import Victim
 from ..design import Design
 from ..errors import QumosError
-from ..heads import softmax
-from ..workload import Workload
+from ..evaluation.membership import loss_scores
+from ..evaluation.roc import auc
+from ..evaluation.service import Service
+from ..evaluation.statistics import CONFIDENCE, Interval, mean_interval
+from ..evaluation.workload import Workload
+from ..model.heads import softmax
 from .mechanisms import RETRAIN, retrain, unlearn
 from .withdrawal import CLASS_PREFIX, Withdrawal, withdraw_class, withdraw_random
 
@@ -112,7 +113,7 @@ class Measured:
 
     task: Withdrawal
     method: str
-    after: Victim
+    after: Service
     changed: np.ndarray
     figures: dict[str, np.ndarray]
     auc_error: np.ndarray
@@ -162,7 +163,7 @@ def compare_mechanisms(
     """
     found: dict[str, list[Measured]] = {name: [] for name in methods}
     for done, seed in enumerate(seeds):
-        victim = Victim.train(workload, design, seed)
+        victim = Service.train(workload, design, seed)
         task = withdraw_class(victim, _class_name(forget)) if isinstance(forget, str) else withdraw_random(victim, forget)
         for name, measured in measure(task, methods).items():
             found[name].append(measured)
@@ -212,7 +213,7 @@ def summarise(measured: Sequence[Measured]) -> UnlearningReport:
     return UnlearningReport(first.method, len(errors), forgotten, rows, changed, figures, gains, tuple(notes))
 
 
-def _measure(task: Withdrawal, method: str, after: Victim, answers: dict[tuple[int, int | None], _Rows], labels: _Rows) -> Measured:
+def _measure(task: Withdrawal, method: str, after: Service, answers: dict[tuple[int, int | None], _Rows], labels: _Rows) -> Measured:
     """``answers`` of the models before, after, retrained and retrained again, per level of shots and kind of row."""
     forget = task.forget
     kept = ~np.take_along_axis(_whole_classes(task), labels["test"], axis=1)
@@ -246,7 +247,7 @@ def _measure(task: Withdrawal, method: str, after: Victim, answers: dict[tuple[i
     return Measured(task, method, after, changed, figures, _auc_error(labels, forget, fresh_like))
 
 
-def _answers(victim: Victim, rows: _Rows, shots: int | None, which: int) -> _Rows:
+def _answers(victim: Service, rows: _Rows, shots: int | None, which: int) -> _Rows:
     """Class probabilities ``[M, rows, classes]`` for every kind of row, exact or from ``shots`` per part."""
     found = {}
     for use, (kind, numbers) in enumerate(rows.items()):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..attacks.victim import Victim
 from ..data import Preprocessor
 from ..errors import QumosError, unknown
-from ..model import DistributedQNN
+from ..evaluation.service import Service
+from ..model.qnn import DistributedQNN
 
 CLASS_PREFIX = "class:"
 _RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?")
@@ -29,7 +29,7 @@ class Withdrawal:
         forget: which training rows of each draw are withdrawn, bool ``[M, rows]``; at least one, and two classes are left.
     """
 
-    victim: Victim
+    victim: Service
     forget: np.ndarray
 
     @property
@@ -83,14 +83,14 @@ class Withdrawal:
         return ~self.forget / (~self.forget).sum(axis=1, keepdims=True)
 
 
-def withdraw_class(victim: Victim, name: str) -> Withdrawal:
+def withdraw_class(victim: Service, name: str) -> Withdrawal:
     """All training rows of the class called ``name``; raises QumosError for an unknown class or where one class would be left."""
     names = victim.workload.protocol.dataset.class_names
     rows = [_of_class(name, draw.train, victim.labels, names) for draw in victim.rows]
     return withdraw_rows(victim, rows)
 
 
-def withdraw_random(victim: Victim, count: int) -> Withdrawal:
+def withdraw_random(victim: Service, count: int) -> Withdrawal:
     """``count`` training rows of each draw, chosen by the victim's seed; raises QumosError where so many cannot be withdrawn."""
     train = victim.together("train")
     if not 0 < count < train.shape[1]:
@@ -99,7 +99,7 @@ def withdraw_random(victim: Victim, count: int) -> Withdrawal:
     return withdraw_rows(victim, [one.choice(rows, count, replace=False) for one, rows in zip(generators, train, strict=True)])
 
 
-def withdraw_rows(victim: Victim, rows: Sequence[np.ndarray]) -> Withdrawal:
+def withdraw_rows(victim: Service, rows: Sequence[np.ndarray]) -> Withdrawal:
     """The training rows with the numbers ``rows``, one array per draw.
 
     Raises:

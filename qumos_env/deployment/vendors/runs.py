@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import cirq
 import numpy as np
 
-from ...circuits import input_symbol
+from ...design.circuits import input_symbol
 from ...errors import QumosError
-from ...heads import softmax
+from ...model.heads import softmax
 from ...simulation.channels import NoiseSpec
 from ...simulation.sampling import check_shots
 from ..bundle import Bundle

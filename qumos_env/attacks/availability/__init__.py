@@ -1,0 +1,1 @@
+"""Attacks on whether and when the service answers."""

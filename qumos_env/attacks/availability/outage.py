@@ -1,0 +1,58 @@
+"""Availability: what is left of the service while one provider returns nothing.
+
+The adversary withholds the results of every part that it runs: an outage, a ransom, a flood. The owner notices, and falls back on
+what the other providers return. Fallbacks: the missing ⟨Z⟩ taken as 0 (``zero``), or as its mean over the train rows (``mean``),
+or a head retrained on the train rows without it (``new head``), the circuits staying as they are. The owner takes the one that is
+best on its tuning rows. With gate cuts to the missing part, the others run without these gates. Beside them stands what needs no
+quantum provider at all: a linear model on the raw features of the train rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...evaluation.controls import linear
+from ...evaluation.outage import FALLBACKS, outages
+from ...evaluation.service import Service
+from ..registry import attack
+from ..results import AttackResult, Figure
+
+_USE = 0xA7A1
+
+
+@attack("outage", "availability", "runs one provider, or keeps it from answering: the results of all its parts are withheld")
+def outage(victim: Service) -> AttackResult:
+    """Accuracy of every fallback while one provider is out, beside that of the full service.
+
+    The best fallback of a provider, and the provider whose outage costs most, are chosen on the tuning rows.
+    """
+    tuning, train = victim.together("tuning"), victim.together("train")
+    rows = np.concatenate([tuning, victim.test], axis=1)
+    inputs, keys = victim.encode(rows), victim.keys(_USE)
+    labels = victim.labels[rows]
+
+    def accuracies(predicted: np.ndarray) -> tuple[float, np.ndarray]:
+        right = predicted == labels
+        return float(right[:, : tuning.shape[1]].mean()), right[:, tuning.shape[1] :].mean(axis=1)
+
+    _, full = accuracies(victim.model.answers(victim.trained, inputs, keys).argmax(axis=-1))
+
+    def figure(name: str, values: np.ndarray, note: str = "") -> Figure:
+        return Figure("availability", "outage", f"{name}: accuracy", values, full, "full service", note=note)
+
+    figures = []
+    best: dict[str, tuple[float, np.ndarray]] = {}
+    for provider, one in outages(victim.model, victim.trained, victim.encode(train), victim.labels[train], inputs, keys).items():
+        found = {name: accuracies(fallback(one).argmax(axis=-1)) for name, fallback in FALLBACKS.items()}
+        figures += [figure(f"without {provider}, {name}", tested) for name, (_, tested) in found.items()]
+        chosen = max(found, key=lambda name: found[name][0])
+        best[provider] = found[chosen]
+        figures.append(figure(f"without {provider}, best fallback", best[provider][1], f"on the tuning rows: {chosen}"))
+    worst = min(best, key=lambda provider: best[provider][0])
+    figures.append(figure("worst outage, best fallback", best[worst][1], f"on the tuning rows: {worst} missing"))
+    plain = np.stack([linear(victim.features[a], victim.labels[a], victim.features[b]) for a, b in zip(train, victim.test, strict=True)])
+    truth = victim.labels[victim.test]
+    figures.append(figure("no provider, linear model on raw features", (plain == truth).mean(axis=1)))
+    majority = np.array([np.bincount(victim.labels[one]).argmax() for one in train])
+    figures.append(figure("no provider, majority class", (majority[:, None] == truth).mean(axis=1)))
+    return AttackResult(figures)

@@ -1,0 +1,182 @@
+"""What a customer can do with a service: ask queries, and train clones on the answers in several ways.
+
+Rows of queries are held-out rows of the draw (``score``), taken in random order; a smaller budget is the beginning of a larger
+one. What an adversary asks, it asks about raw features: it never sees encoded angles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from ...data import Preprocessor
+from ...errors import QumosError, unknown
+from ...evaluation.controls import CLONE_LAYERS, kernel, reference_qnn
+from ...evaluation.service import Service
+from ...model.qnn import DistributedQNN
+from ...model.training import one_hot
+from .cloning import Clones, bootstrap_weights, cross_entropy_loss, fit_clones, fit_preprocessors, huber_loss
+
+Answers = Literal["labels", "probabilities", "truth"]
+MEMBERS = 3
+REPEATS = 3
+"""Times that the filtering adversary asks the same query."""
+LEAST_FILTERED = 2 * REPEATS
+"""Queries that it needs: preprocessing is fitted on two rows or more."""
+
+# What randomness is for; see Service.keys. Repeats and rounds count on from _ASK.
+_ORDER, _CLONE, _BAG, _ASK = 0xE7A0, 0xE7A1, 0xE7A2, 0xE7B0
+
+
+def most_queries(victim: Service) -> int:
+    """How many queries every draw has rows for."""
+    return min(len(draw.score) for draw in victim.rows)
+
+
+def clone_model(victim: Service) -> DistributedQNN:
+    """What an adversary clones with who knows the scenario but not the design."""
+    return reference_qnn(victim.scenario, victim.n_classes, CLONE_LAYERS)
+
+
+def query_rows(victim: Service, budget: int) -> np.ndarray:
+    """Row numbers ``[K, budget]`` of random queries.
+
+    Raises:
+        QumosError: fewer queries than preprocessing needs, or more than there are rows.
+    """
+    most = most_queries(victim)
+    if not 2 <= budget <= most:
+        raise QumosError(f"query budget is {budget}; 2 to {most} queries are possible in scenario {victim.scenario.name}")
+    orders = zip(victim.keys(_ORDER), victim.rows, strict=True)
+    return np.stack([np.random.default_rng(key).permutation(draw.score)[:budget] for key, draw in orders])
+
+
+def ask(victim: Service, rows: np.ndarray, answers: Answers, use: int = _ASK) -> np.ndarray:
+    """What a clone is to repeat on ``rows`` ``[K, R]``, as probabilities ``[K, R, classes]``.
+
+    Args:
+        victim: the service.
+        rows: the queries.
+        answers: ``labels`` are the service's top-1 labels and ``probabilities`` its vectors; ``truth`` are the true labels, which
+            only a control has.
+        use: numbers the question, see ``Service.answer``.
+
+    Raises:
+        QumosError: unknown ``answers``.
+    """
+    if answers not in get_args(Answers):
+        raise unknown("kind of answers", answers, get_args(Answers))
+    if answers == "truth":
+        return one_hot(victim.labels[rows], victim.n_classes)
+    given = victim.answer(rows, use)
+    return given if answers == "probabilities" else one_hot(given.argmax(axis=-1), victim.n_classes)
+
+
+def single(victim: Service, budget: int, answers: Answers, model: DistributedQNN | None = None) -> Clones:
+    """One clone per draw, trained by cross-entropy on ``budget`` random queries; ``model`` is its structure (default: ``clone_model``).
+
+    Raises:
+        QumosError: an impossible budget, or unknown ``answers``.
+        EvaluationFailure: a training diverged.
+    """
+    rows = query_rows(victim, budget)
+    return _one(victim, rows, rows, ask(victim, rows, answers), np.ones(rows.shape), model)
+
+
+def without_service(victim: Service, budget: int, model: DistributedQNN | None = None) -> Clones:
+    """The clone of an adversary whose ``budget`` rows nobody answered: they fit its preprocessing, its labelled rows train it."""
+    own = victim.together("thief")
+    return _one(victim, query_rows(victim, budget), own, ask(victim, own, "truth"), np.ones(own.shape), model)
+
+
+def filtered(victim: Service, budget: int, answers: Answers) -> Clones:
+    """One clone per draw, trained only on answers that hold when the query is repeated.
+
+    A service that answers from shots answers the same query differently. The adversary spends its budget on ``REPEATS`` askings of
+    each of a third as many rows, keeps those whose top-1 label never changed (all of them, should none be left), and trains on
+    the mean of their answers. Repeats are queries and are counted as such.
+
+    Raises:
+        QumosError: an impossible budget.
+        EvaluationFailure: a training diverged.
+    """
+    if budget < LEAST_FILTERED:
+        raise QumosError(f"query budget is {budget}; filtering asks every query {REPEATS} times and needs {LEAST_FILTERED} at least")
+    rows = query_rows(victim, budget)[:, : budget // REPEATS]
+    given = np.stack([ask(victim, rows, answers, _ASK + repeat) for repeat in range(REPEATS)])
+    top = given.argmax(axis=-1)
+    stable = (top == top[0]).all(axis=0)
+    stable |= ~stable.any(axis=1, keepdims=True)
+    return _one(victim, rows, rows, given.mean(axis=0), stable.astype(float), None)
+
+
+def ensemble(victim: Service, rounds: Sequence[int], answers: Answers, members: int = MEMBERS) -> list[Clones]:
+    """Bagged ensembles per draw, trained with the Huber loss over rounds of queries; the state after every round is returned.
+
+    Every round trains on all that was answered so far.
+
+    Args:
+        victim: the service.
+        rounds: queries spent in all at the end of each round, ascending.
+        answers: see ``ask``.
+        members: clones per ensemble.
+
+    Raises:
+        QumosError: an impossible budget, rounds that do not ascend, or no members.
+        EvaluationFailure: a training diverged.
+    """
+    if members < 1 or not rounds or list(rounds) != sorted(set(rounds)):
+        raise QumosError(f"an ensemble needs at least 1 member and ascending rounds, got {members} and {list(rounds)}")
+    model = clone_model(victim)
+    rows = query_rows(victim, rounds[-1])
+    starts = [0, *rounds[:-1]]
+    targets = np.concatenate(
+        [ask(victim, rows[:, start:end], answers, _ASK + number) for number, (start, end) in enumerate(zip(starts, rounds, strict=True))],
+        axis=1,
+    )
+    found = []
+    for number, total in enumerate(rounds):
+        known = targets[:, :total]
+        fitted, inputs = _encoded(victim, rows[:, :total], rows[:, :total], known)
+        bags = [np.random.default_rng([*key, member, number + 1]) for member in range(members) for key in victim.keys(_BAG)]
+        parameters = fit_clones(
+            model,
+            np.tile(inputs, (members, 1, 1)),
+            np.tile(known, (members, 1, 1)),
+            np.stack([bootstrap_weights(total, bag) for bag in bags]),
+            [[*key, member] for member in range(members) for key in victim.keys(_CLONE)],
+            huber_loss,
+            victim.scenario.threat.steps,
+        )
+        found.append(Clones(model, parameters, fitted))
+    return found
+
+
+def kernel_clone(victim: Service, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Labels, one-hot ``[K, test rows, classes]``, of the test split by a kernel machine trained on the top-1 ``targets`` of ``rows``."""
+    found = []
+    for own, labels, test in zip(rows, targets.argmax(axis=-1), victim.test, strict=True):
+        one_class = len(np.unique(labels)) == 1
+        found.append(np.full(len(test), labels[0]) if one_class else kernel(victim.features[own], labels, victim.features[test]))
+    return one_hot(np.stack(found), victim.n_classes)
+
+
+def _one(
+    victim: Service, seen: np.ndarray, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray, model: DistributedQNN | None
+) -> Clones:
+    """One clone per draw, trained on ``rows``; its preprocessing is fitted on ``seen``."""
+    model = model or clone_model(victim)
+    fitted, inputs = _encoded(victim, seen, rows, targets)
+    keys = victim.keys(_CLONE)
+    return Clones(model, fit_clones(model, inputs, targets, weights, keys, cross_entropy_loss, victim.scenario.threat.steps), fitted)
+
+
+def _encoded(
+    victim: Service, seen: np.ndarray, rows: np.ndarray, targets: np.ndarray
+) -> tuple[tuple[Preprocessor, ...], np.ndarray]:
+    """The adversary's preprocessing fitted on ``seen``, and its angles ``[K, R, n_qubits]`` of ``rows``, to which ``targets`` belong."""
+    labels = targets if seen is rows else None
+    fitted = fit_preprocessors(victim.features[seen], labels, victim.scenario.data, victim.design.n_qubits)
+    return fitted, np.stack([one.transform(victim.features[own]) for one, own in zip(fitted, rows, strict=True)])

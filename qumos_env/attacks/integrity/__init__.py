@@ -1,0 +1,1 @@
+"""Attacks on the correctness of what the service answers."""

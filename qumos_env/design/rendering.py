@@ -1,0 +1,142 @@
+"""Designs as text and as pictures, coloured by provider."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..files import write_bytes
+from .design import Design, PlacedGate
+
+_DPI = 100
+_COLUMN = 0.46  # inches
+_ROW = 0.52
+_INK = "#22303c"
+
+
+def design_text(design: Design) -> str:
+    """The design as lines of text: parts and providers, then one line per qubit with a column per layer."""
+    lines = [f"part {part.index} on {part.provider}: qubits {', '.join(map(str, part.qubits))}" for part in design.parts]
+    columns = _columns(design)
+    cells = [["" for _ in columns] for _ in range(design.n_qubits)]
+    for column, placed_gates in enumerate(columns):
+        for placed in placed_gates:
+            gate = placed.gate
+            for position, qubit in enumerate(gate.qubits):
+                cells[qubit][column] = _cell(gate.name, position, len(gate.qubits))
+    widths = [max(2, *(len(row[column]) for row in cells)) for column in range(len(columns))]
+    for qubit, row in enumerate(cells):
+        wire = "─".join(cell.center(width, "─") for cell, width in zip(row, widths, strict=True))
+        lines.append(f"q{qubit:<2d} [{design.partition[qubit]}] x{qubit}─{wire}─Z")
+    if design.shots is not None:
+        lines.append(f"shots: {design.shots}")
+    return "\n".join(lines)
+
+
+def design_figure(design: Design, title: str = "") -> Figure:
+    """A drawing of the circuit; wires and gates take the colour of the provider that runs them, cut gates are dashed."""
+    columns = _columns(design)
+    order = [qubit for part in design.parts for qubit in part.qubits]
+    height = {qubit: -row - 0.6 * design.partition[qubit] for row, qubit in enumerate(order)}
+    providers = list(dict.fromkeys(design.assignment))
+    palette = matplotlib.colormaps["tab10"]
+    colour = {provider: palette(index % 10) for index, provider in enumerate(providers)}
+    right = len(columns) + 1.5
+    rows = design.n_qubits + 0.6 * design.n_parts
+    figure = Figure(figsize=(2.0 + _COLUMN * right, 1.0 + _ROW * rows), dpi=_DPI)
+    axes = figure.add_axes((0.02, 0.02, 0.96, 0.9 if title else 0.96))
+    axes.set_axis_off()
+    axes.set_xlim(-3.0, right + 0.6)
+    axes.set_ylim(-rows + 0.2, 0.9)
+    for part in design.parts:
+        shade = colour[part.provider]
+        top, bottom = height[part.qubits[0]] + 0.45, height[part.qubits[-1]] - 0.45
+        axes.axhspan(bottom, top, xmin=0.0, xmax=1.0, color=shade, alpha=0.10, lw=0)
+        name = f"part {part.index}\n{part.provider}"
+        axes.text(-2.9, (top + bottom) / 2, name, va="center", ha="left", fontsize=8, color=shade, weight="bold")
+        for qubit in part.qubits:
+            axes.plot([-0.4, right], [height[qubit]] * 2, color=shade, lw=1.2, zorder=1)
+            _box(axes, -0.4, height[qubit], f"x{qubit}", "white", shade)
+            _box(axes, right, height[qubit], "⟨Z⟩", "white", shade)
+    for column, placed_gates in enumerate(columns):
+        for placed in placed_gates:
+            gate, x = placed.gate, column + 0.8
+            shade = colour[design.assignment[design.partition[gate.qubits[0]]]]
+            if len(gate.qubits) == 1:
+                _box(axes, x, height[gate.qubits[0]], _label(gate.name), shade if gate.trainable else "white", shade)
+                continue
+            cut = len({design.partition[qubit] for qubit in gate.qubits}) > 1
+            ends = [height[qubit] for qubit in gate.qubits]
+            axes.plot([x, x], ends, color=_INK if cut else shade, lw=1.6, ls="--" if cut else "-", zorder=2)
+            if gate.name == "rzz":
+                for end, qubit in zip(ends, gate.qubits, strict=True):
+                    axes.plot(x, end, "s", color=colour[design.assignment[design.partition[qubit]]], ms=7, zorder=3)
+                axes.text(x + 0.08, sum(ends) / 2, "ZZ", fontsize=6, color=_INK, zorder=4)
+            else:
+                axes.plot(x, ends[0], "o", color=shade, ms=6, zorder=3)
+                target = "o" if gate.name == "cz" else "$\\oplus$"
+                axes.plot(x, ends[1], marker=target, color=shade, ms=6 if gate.name == "cz" else 10, zorder=3)
+    if title:
+        figure.suptitle(title, fontsize=9, color=_INK)
+    return figure
+
+
+def figure_png(figure: Figure) -> bytes:
+    """The figure as PNG."""
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+def save_design_image(design: Design, path: Path, title: str = "") -> None:
+    """Writes the drawing to ``path`` in one step; the ending chooses the format (png, svg, pdf)."""
+    buffer = io.BytesIO()
+    design_figure(design, title).savefig(buffer, format=path.suffix.removeprefix("."))
+    write_bytes(path, buffer.getvalue())
+
+
+def _columns(design: Design) -> list[list[PlacedGate]]:
+    """Gates packed left to right so that nothing overlaps in the drawing."""
+    order = [qubit for part in design.parts for qubit in part.qubits]
+    row = {qubit: index for index, qubit in enumerate(order)}
+    free = [0] * design.n_qubits
+    columns: list[list[PlacedGate]] = []
+    for placed in design.placed_gates:
+        rows = [row[qubit] for qubit in placed.gate.qubits]
+        span = range(min(rows), max(rows) + 1)
+        column = max(free[index] for index in span)
+        while column >= len(columns):
+            columns.append([])
+        columns[column].append(placed)
+        for index in span:
+            free[index] = column + 1
+    return columns
+
+
+def _cell(name: str, position: int, n_qubits: int) -> str:
+    if n_qubits == 1:
+        return {"reupload": "↻", "h": "H"}.get(name, name)
+    return {"cz": "●", "rzz": "ZZ", "cx": "●⊕"[position]}[name]
+
+
+def _label(name: str) -> str:
+    return {"rx": "Rx", "ry": "Ry", "rz": "Rz", "h": "H", "reupload": "↻"}[name]
+
+
+def _box(axes: matplotlib.axes.Axes, x: float, y: float, text: str, fill: object, edge: object) -> None:
+    dark = fill != "white"
+    axes.text(
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        fontsize=7,
+        color="white" if dark else _INK,
+        zorder=5,
+        bbox={"boxstyle": "square,pad=0.25", "facecolor": fill, "edgecolor": edge, "linewidth": 1.0},
+    )

@@ -1,0 +1,328 @@
+"""The flat action space of a scenario and the state machine that plays it.
+
+An episode goes through phases that only move forward: *cut* (each qubit goes to a part), *assign* (each part goes to a
+provider), *gates*, and at last *shots* and *finish*. ``ActionTable`` lists the actions of a scenario; ``DesignState`` knows
+which are valid now. Searchers and the environment both play through ``DesignState``, so they obey the same rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import combinations, permutations
+from typing import Literal
+
+import numpy as np
+
+from ..design import Design, Gate
+from ..design.blocks import ENTANGLERS, LAYERS, Block, BlockKind
+from ..design.gates import REGISTRY
+from ..errors import QumosError
+from ..scenario import Scenario
+
+Phase = Literal["cut", "assign", "gates", "done"]
+_KIND_ROW = {name: row for row, name in enumerate(REGISTRY)}
+
+
+@dataclass(frozen=True)
+class Action:
+    """One action: ``part(j)``, ``assign(p)``, a gate, a block on a part, ``shots(level)`` or ``finish``.
+
+    Attributes:
+        kind: ``part``, ``assign``, ``gate``, ``layer``, ``chain``, ``ring``, ``shots`` or ``finish``.
+        gate: name of the gate that a gate or block action places.
+        targets: the part, provider, qubits or ladder level it refers to, all as indices.
+    """
+
+    kind: Literal["part", "assign", "gate", "layer", "chain", "ring", "shots", "finish"]
+    gate: str = ""
+    targets: tuple[int, ...] = ()
+
+    @classmethod
+    def of_block(cls, block: Block, part: int) -> Action:
+        """The action that places ``block`` on ``part``."""
+        return cls(block.kind, block.gate, (part,))
+
+    @property
+    def block(self) -> Block | None:
+        """The block that the action places on a whole part, if it is that kind of action."""
+        return Block(self.kind, self.gate) if self.kind in ("layer", "chain", "ring") else None
+
+    def __str__(self) -> str:
+        name = f"{self.gate}-{self.kind}" if self.block else self.gate or self.kind
+        return f"{name}({', '.join(map(str, self.targets))})" if self.targets else name
+
+
+class ActionTable:
+    """All actions of a scenario, numbered; printable, and the same for every process."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        rules = scenario.design
+        self.scenario = scenario
+        actions = [Action("part", targets=(part,)) for part in range(rules.max_parts)]
+        actions += [Action("assign", targets=(provider,)) for provider in range(len(scenario.providers))]
+        if rules.vocabulary in ("gates", "both"):
+            for name in rules.gates:
+                spec = REGISTRY[name]
+                choose = combinations if spec.symmetric else permutations
+                actions += [Action("gate", name, qubits) for qubits in choose(range(rules.qubits), spec.qubits)]
+        if rules.vocabulary in ("blocks", "both"):
+            for part in range(rules.max_parts):
+                actions += [Action.of_block(Block("layer", name), part) for name in LAYERS if name in rules.gates]
+                shapes: tuple[BlockKind, ...] = ("chain", "ring")
+                actions += [Action.of_block(Block(kind, name), part) for name in ENTANGLERS if name in rules.gates for kind in shapes]
+            if rules.vocabulary == "blocks":
+                # Blocks stay inside a part, so cuts need their own actions; they are masked where no cut is allowed.
+                actions += [Action("gate", "rzz", pair) for pair in combinations(range(rules.qubits), 2) if "rzz" in rules.gates]
+        actions += [Action("shots", targets=(level,)) for level in range(len(rules.shots))]
+        actions.append(Action("finish"))
+        self.actions = tuple(actions)
+        self._index = {action: number for number, action in enumerate(actions)}
+        self.finish = self._index[Action("finish")]
+        self.step_limit = rules.max_steps or 2 * (rules.qubits + rules.max_parts + rules.max_gates + 2)
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{number:4d}  {action}" for number, action in enumerate(self.actions))
+
+    def index(self, action: Action) -> int:
+        """The number of ``action``.
+
+        Raises:
+            QumosError: the scenario's vocabulary has no such action.
+        """
+        try:
+            return self._index[action]
+        except KeyError:
+            raise QumosError(f"scenario {self.scenario.name} has no action {action}") from None
+
+    def opening(self, partition: Iterable[int], providers: Iterable[int]) -> list[int]:
+        """The actions that cut the register as ``partition`` and assign its parts to ``providers`` (indices)."""
+        parts = [self.index(Action("part", targets=(part,))) for part in partition]
+        return parts + [self.index(Action("assign", targets=(provider,))) for provider in providers]
+
+    def placing(self, block: Block, part: int, qubits: tuple[int, ...]) -> list[int]:
+        """The actions that place ``block`` on ``part``, which has these ``qubits``: one, or its gates where blocks are no actions."""
+        action = Action.of_block(block, part)
+        if action in self._index:
+            return [self._index[action]]
+        return [self.index(Action("gate", gate.name, gate.qubits)) for gate in block.gates(qubits)]
+
+
+_TABLES: dict[str, ActionTable] = {}
+
+
+def action_table(scenario: Scenario) -> ActionTable:
+    """The action table of ``scenario``; made once per process."""
+    if scenario.hash not in _TABLES:
+        _TABLES[scenario.hash] = ActionTable(scenario)
+    return _TABLES[scenario.hash]
+
+
+class DesignState:
+    """A design in the making: which phase it is in, what may come next, what has been placed.
+
+    Attributes:
+        partition, assignment: the part of each qubit and the provider index of each part, as far as decided.
+        gates: gates placed so far, in order.
+        shots: index in the scenario's ladder, or ``None``.
+        history: the actions that had an effect.
+        counts: how often each gate kind acts on each qubit, int ``[kinds, qubits]``, kinds in the order of the registry.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.table = action_table(scenario)
+        self.partition: list[int] = []
+        self.assignment: list[int] = []
+        self.gates: list[Gate] = []
+        self.shots: int | None = None
+        self.history: list[int] = []
+        self.counts = np.zeros((len(REGISTRY), scenario.design.qubits), np.int16)
+        self.cuts = 0
+        self.trainable = False
+        self.done = False
+        self._placed_by: tuple[tuple[Gate, ...], ...] = ()
+        rules = scenario.design
+        self._budget = scenario.cost_limits
+        # Room for parts, widest first: every provider counts once per part it takes.
+        self._slots = sorted(
+            (min(provider.max_qubits, rules.max_part_qubits) for provider in scenario.providers for _ in range(provider.max_parts)),
+            reverse=True,
+        )[: rules.max_parts]
+        self._mask = self._compute_mask()
+
+    @property
+    def phase(self) -> Phase:
+        """The current phase."""
+        if self.done:
+            return "done"
+        if len(self.partition) < self.scenario.design.qubits:
+            return "cut"
+        return "assign" if len(self.assignment) < self.n_parts else "gates"
+
+    @property
+    def n_parts(self) -> int:
+        """Number of parts opened so far."""
+        return max(self.partition, default=-1) + 1
+
+    @property
+    def gates_left(self) -> int:
+        """What is left of the gate budget."""
+        return self.scenario.design.max_gates - len(self.gates)
+
+    def mask(self) -> np.ndarray:
+        """int8 ``[actions]``: 1 where an action is valid now. Do not write to it."""
+        return self._mask
+
+    def apply(self, action: int) -> bool:
+        """Takes ``action``; a masked one changes nothing. Returns whether it was valid."""
+        if self.done or not 0 <= action < len(self.table) or not self._mask[action]:
+            return False
+        chosen = self.table.actions[action]
+        if chosen.kind == "part":
+            self.partition.append(chosen.targets[0])
+        elif chosen.kind == "assign":
+            self.assignment.append(chosen.targets[0])
+        elif chosen.kind == "shots":
+            self.shots = chosen.targets[0]
+        elif chosen.kind == "finish":
+            self.done = True
+        else:
+            placed = self._placed_by[action]
+            self.gates.extend(placed)
+            kind = _KIND_ROW[placed[0].name]
+            for gate in placed:
+                for qubit in gate.qubits:
+                    self.counts[kind, qubit] += 1
+            self.trainable = self.trainable or placed[0].trainable
+            if chosen.kind == "gate" and len({self.partition[qubit] for qubit in chosen.targets}) > 1:
+                self.cuts += 1
+        self.history.append(action)
+        if chosen.kind in ("part", "assign") and self.phase == "gates":
+            self._enter_gates()
+        self._mask = self._compute_mask()
+        return True
+
+    def replay(self, actions: Iterable[int]) -> DesignState:
+        """Takes ``actions`` in order, skipping those that are masked; returns itself."""
+        for action in actions:
+            self.apply(action)
+        return self
+
+    def design(self) -> Design:
+        """The design as placed so far.
+
+        Raises:
+            QumosError: the phases before the gates are not over yet.
+        """
+        if self.phase in ("cut", "assign"):
+            raise QumosError(f"no design yet: the episode is still in its {self.phase} phase")
+        names = self.scenario.provider_names
+        ladder = self.scenario.design.shots
+        return Design(
+            partition=tuple(self.partition),
+            assignment=tuple(names[provider] for provider in self.assignment),
+            gates=tuple(self.gates),
+            shots=None if self.shots is None else ladder[self.shots],
+        )
+
+    def _compute_mask(self) -> np.ndarray:
+        mask = np.zeros(len(self.table), np.int8)
+        phase = self.phase
+        if phase == "done" or self.shots is not None:
+            # Shots are chosen last. The finished state keeps a valid action too: agents that mask with -inf would get NaN.
+            mask[self.table.finish] = 1
+            return mask
+        if phase == "cut":
+            for part in range(min(self.n_parts + 1, self.scenario.design.max_parts)):
+                partition = [*self.partition, part]
+                mask[part] = self._fits(partition) and self._budget.leaves_room((), max(partition) + 1)
+        elif phase == "assign":
+            first = self.scenario.design.max_parts
+            for provider in range(len(self.scenario.providers)):
+                chosen = [*self.assignment, provider]
+                mask[first + provider] = self._assignable(chosen) and self._budget.leaves_room(chosen, self.n_parts - len(chosen))
+        elif phase == "gates":
+            left = self.gates_left
+            reach = self._structural & (self._cost <= left)
+            if not self.trainable:
+                # Keep room for the cheapest trainable action, or the episode could not finish.
+                reach &= self._is_trainable | (self._cost + self._reserve <= left)
+            if self.cuts >= self.scenario.design.max_gate_cuts:
+                reach &= ~self._is_cut
+            mask[:] = reach
+            shots = slice(self.table.finish - len(self.scenario.design.shots), self.table.finish)
+            mask[shots] = self.trainable
+            mask[self.table.finish] = self.trainable
+            if self._budget.is_set:
+                self._mask_costs(mask)
+        return mask
+
+    def _mask_costs(self, mask: np.ndarray) -> None:
+        """Masks what would leave the design over budget. With the fewest shots it always is within, so it can be finished."""
+        design, ladder = self.design(), self.scenario.design.shots
+        for number in np.flatnonzero(mask):
+            action = self.table.actions[number]
+            if action.kind == "finish":
+                mask[number] = self._budget.allows(design)
+            elif action.kind == "shots":
+                mask[number] = self._budget.allows(replace(design, shots=ladder[action.targets[0]]))
+            else:
+                grown = replace(design, gates=(*design.gates, *self._placed_by[number]), shots=self._budget.fewest_shots)
+                mask[number] = self._budget.allows(grown)
+
+    def _fits(self, partition: list[int]) -> bool:
+        """Whether ``partition`` can be completed so that every part finds a provider wide enough."""
+        sizes = sorted(np.bincount(partition).tolist(), reverse=True)
+        if len(sizes) > len(self._slots) or sum(self._slots) < self.scenario.design.qubits:
+            return False
+        return all(size <= slot for size, slot in zip(sizes, self._slots, strict=False))
+
+    def _assignable(self, assignment: list[int]) -> bool:
+        """Whether the parts after ``assignment`` still find providers with room and width."""
+        sizes = np.bincount(self.partition).tolist()
+        widest = self.scenario.design.max_part_qubits
+        room = [provider.max_parts for provider in self.scenario.providers]
+        for part, provider in enumerate(assignment):
+            if sizes[part] > min(self.scenario.providers[provider].max_qubits, widest) or room[provider] == 0:
+                return False
+            room[provider] -= 1
+        slots = sorted(
+            (provider.max_qubits for provider, left in zip(self.scenario.providers, room, strict=True) for _ in range(left)), reverse=True
+        )
+        rest = sorted(sizes[len(assignment) :], reverse=True)
+        return len(rest) <= len(slots) and all(size <= slot for size, slot in zip(rest, slots, strict=False))
+
+    def _enter_gates(self) -> None:
+        """What partition and assignment fix for the rest of the episode, as arrays over the actions."""
+        parts = [tuple(q for q, part in enumerate(self.partition) if part == index) for index in range(self.n_parts)]
+        runs = [set(self.scenario.providers[provider].gates) for provider in self.assignment]
+        measures = [self.scenario.providers[provider].mid_circuit_measurement for provider in self.assignment]
+        placed_by: list[tuple[Gate, ...]] = []
+        cut = []
+        for action in self.table.actions:
+            placed: tuple[Gate, ...] = ()
+            spans = False
+            if action.kind == "gate":
+                homes = {self.partition[qubit] for qubit in action.targets}
+                spans = len(homes) > 1
+                if spans:
+                    valid = action.gate == "rzz" and all(measures[home] for home in homes)
+                else:
+                    # Where blocks are the vocabulary, single gates are there for the cuts only.
+                    valid = action.gate in runs[homes.pop()] and self.scenario.design.vocabulary != "blocks"
+                if valid:
+                    placed = (Gate(action.gate, action.targets),)
+            elif action.block is not None and action.targets[0] < len(parts) and action.gate in runs[action.targets[0]]:
+                placed = action.block.gates(parts[action.targets[0]])
+            placed_by.append(placed)
+            cut.append(spans)
+        self._placed_by = tuple(placed_by)
+        self._is_cut = np.array(cut)
+        self._cost = np.array([len(placed) for placed in placed_by])
+        self._structural = self._cost > 0
+        self._is_trainable = np.array([bool(placed) and placed[0].trainable for placed in placed_by])
+        self._reserve = int(self._cost[self._is_trainable & ~self._is_cut].min())

@@ -1,0 +1,205 @@
+"""Admission of a scenario: is its reward a measurement, does it carry over to the test split, is there anything to find?
+
+A scenario whose reward differences are training noise rewards luck. ``check`` measures that over random designs and several
+evaluation seeds; the figures are kept in the scenario's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+
+import numpy as np
+
+from ..design import Design
+from ..design.ansatz import contiguous, encode_only, interleaved, ry_cz_ry
+from ..errors import EvaluationFailure, QumosError
+from ..evaluation.evaluator import Evaluation, Evaluator
+from ..scenario import Scenario
+from ..scenario.scenario import MIN_ADVANTAGE
+from .random_designs import random_design
+
+MIN_RELIABILITY = 0.7
+MIN_TEST_CORRELATION = 0.6
+MAX_TRIVIAL_SHARE = 0.5
+MIN_LEAK = 0.02  # mean AUC over designs above ½: several standard errors with the draws and designs of a check
+_MOST_DRAWS_PER_DESIGN = 100
+# Evaluation seeds of the check; searches use the scenario's own seed and reports others.
+SEARCH_SEEDS = (101, 102, 103)
+TEST_SEEDS = (201, 202)
+BEST_SEEDS = (201, 202, 203, 204, 205)
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What a check measured.
+
+    Attributes:
+        designs, seeds: random designs and evaluation seeds behind the figures.
+        reliability: between-design variance of the K-mean reward over its total variance (one-way ICC).
+        test_correlation: Pearson correlation of one seed's search reward with the test reward under fresh seeds.
+        trivial_reward: test reward of the encoder with one idle rotation.
+        best_reward, best_accuracy, best_theft: test figures of the best known design (of hand-made and checked ones).
+        control: C* on the test split.
+        advantage: standard errors by which the best known model's accuracy exceeds C*.
+        membership_auc, membership_reliability: mean AUC over designs, and its between-design share of variance.
+        passed: whether the scenario may be shipped for comparisons; ``reason`` says why not.
+    """
+
+    designs: int
+    seeds: int
+    reliability: float
+    test_correlation: float
+    trivial_reward: float
+    best_reward: float
+    best_accuracy: float
+    best_theft: float
+    control: float
+    advantage: float
+    membership_auc: float
+    membership_reliability: float
+    passed: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, float | int | str | bool]:
+        """Figures rounded for the scenario's file."""
+        return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+
+
+def handmade(scenario: Scenario) -> dict[str, Design]:
+    """RY-CZ-RY ansätze of one to three layers within the scenario's limits, contiguous and interleaved."""
+    names = scenario.provider_names
+    parts = min(len(names), scenario.design.max_parts, scenario.design.qubits)
+    designs = {}
+    for layout, partition in (("contiguous", contiguous), ("interleaved", interleaved)):
+        for layers in (1, 2, 3):
+            design = ry_cz_ry(partition(scenario.design.qubits, parts), names[:parts], layers)
+            try:
+                scenario.check_design(design)
+            except QumosError:
+                continue  # does not fit this scenario's limits
+            designs[f"{layout}-{layers}"] = design
+    return designs
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress shown."""
+
+
+def check(
+    scenario: Scenario, *, designs: int = 50, workers: int = 1, seed: int = 0, on_progress: Callable[[int, int], None] = _silent
+) -> Admission:
+    """Measures ``scenario`` over ``designs`` random designs; ``on_progress(done, total)`` counts evaluations."""
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, Design] = {}
+    for _ in range(_MOST_DRAWS_PER_DESIGN * designs):
+        design = random_design(scenario, generator)
+        drawn[design.hash] = design
+        if len(drawn) == designs:
+            break
+    else:
+        raise QumosError(f"scenario {scenario.name}: only {len(drawn)} different random designs found, {designs} are needed")
+    random = list(drawn.values())
+    known = list(handmade(scenario).values())
+    n_parts = len(next(iter(known)).assignment) if known else 1
+    trivial = encode_only(contiguous(scenario.design.qubits, n_parts), scenario.provider_names[:n_parts])
+
+    jobs = [(design, s, "search") for design in random for s in SEARCH_SEEDS]
+    jobs += [(design, s, "test") for design in random for s in TEST_SEEDS]
+    jobs += [(design, s, "test") for design in [*known, trivial] for s in BEST_SEEDS]
+    results = dict(zip([(d.hash, s, r) for d, s, r in jobs], _evaluate_all(scenario, jobs, workers, on_progress), strict=True))
+    # The best random designs by search reward get the same seeds as the hand-made ones before they may count as best known.
+    finalists = sorted(random, key=lambda d: -np.mean([results[d.hash, s, "search"].reward for s in SEARCH_SEEDS]))[:3]
+    extra = [(d, s, "test") for d in finalists for s in BEST_SEEDS if (d.hash, s, "test") not in results]
+    results |= dict(zip([(d.hash, s, r) for d, s, r in extra], _evaluate_all(scenario, extra, workers, _silent), strict=True))
+
+    rewards = np.array([[results[d.hash, s, "search"].reward for s in SEARCH_SEEDS] for d in random])
+    aucs = np.array([[results[d.hash, s, "search"].membership_auc for s in SEARCH_SEEDS] for d in random])
+    tests = np.array([np.mean([results[d.hash, s, "test"].reward for s in TEST_SEEDS]) for d in random])
+
+    def on_test(design: Design) -> list[Evaluation]:
+        return [results[design.hash, s, "test"] for s in BEST_SEEDS]
+
+    best = max([*known, *finalists], key=lambda d: np.mean([e.reward for e in on_test(d)]))
+    best_reward = float(np.mean([e.reward for e in on_test(best)]))
+    trivial_reward = float(np.mean([e.reward for e in on_test(trivial)]))
+    accurate = max([*known, *finalists], key=lambda d: np.mean([e.accuracy for e in on_test(d)]))
+    gains = np.concatenate([np.array(e.per_draw["accuracy"]) - np.array(e.per_draw["control"]) for e in on_test(accurate)])
+    advantage = float(gains.mean() / max(gains.std(ddof=1) / np.sqrt(len(gains)), 1e-9)) if len(gains) > 1 else 0.0
+    figures = {
+        "reliability": intraclass_correlation(rewards),
+        "test_correlation": float(np.mean([_correlation(rewards[:, column], tests) for column in range(rewards.shape[1])])),
+        "trivial_reward": trivial_reward,
+        "best_reward": best_reward,
+        "best_accuracy": float(np.mean([e.accuracy for e in on_test(best)])),
+        "best_theft": float(np.mean([e.theft for e in on_test(best)])),
+        "control": float(np.mean([e.control for e in on_test(best)])),
+        "advantage": advantage,
+        "membership_auc": float(aucs.mean()),
+        "membership_reliability": intraclass_correlation(aucs),
+    }
+    reason = _reason(scenario, figures)
+    return Admission(designs=len(random), seeds=len(SEARCH_SEEDS), **figures, passed=not reason, reason=reason)
+
+
+def intraclass_correlation(values: np.ndarray) -> float:
+    """ICC(1) of ``values`` ``[designs, seeds]``: between-design variance over total (Shrout and Fleiss, 1979), at least 0."""
+    n, k = values.shape
+    between = k * values.mean(axis=1).var(ddof=1)
+    within = ((values - values.mean(axis=1, keepdims=True)) ** 2).sum() / (n * (k - 1))
+    total = between + (k - 1) * within
+    return float(max(0.0, (between - within) / total)) if total > 0 else 0.0
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+
+
+def _reason(scenario: Scenario, figures: dict[str, float]) -> str:
+    if figures["reliability"] < MIN_RELIABILITY:
+        return f"reliability below {MIN_RELIABILITY}"
+    if figures["test_correlation"] < MIN_TEST_CORRELATION:
+        return f"correlation with the test split below {MIN_TEST_CORRELATION}"
+    if figures["trivial_reward"] > MAX_TRIVIAL_SHARE * figures["best_reward"]:
+        return "one idle gate earns more than half of the best known reward"
+    if scenario.threat.thief == "rational" and figures["advantage"] < MIN_ADVANTAGE:
+        return "nothing worth stealing: the best known model is not two standard errors above the control"
+    leaks = figures["membership_auc"] - 0.5 > MIN_LEAK
+    if scenario.reward.membership and not (leaks and figures["membership_reliability"] >= MIN_RELIABILITY):
+        return "the membership term carries no signal"
+    return ""
+
+
+_EVALUATOR: Evaluator | None = None
+
+
+def _start(scenario: Scenario) -> None:
+    global _EVALUATOR
+    _EVALUATOR = Evaluator(scenario)
+
+
+def _evaluate(job: tuple[Design, int, str]) -> Evaluation:
+    assert _EVALUATOR is not None
+    design, seed, rows = job
+    try:
+        # The trivial reference may hold what the scenario does not offer; all others keep its limits anyway.
+        return _EVALUATOR.evaluate(design, seed=seed, rows=rows, limits=False)  # type: ignore[arg-type]
+    except EvaluationFailure as error:
+        raise QumosError(f"design {design.hash[:12]}: {error}") from error
+
+
+def _evaluate_all(
+    scenario: Scenario, jobs: list[tuple[Design, int, str]], workers: int, on_progress: Callable[[int, int], None]
+) -> Iterable[Evaluation]:
+    def counted(results: Iterable[Evaluation]) -> Iterator[Evaluation]:
+        for done, result in enumerate(results, 1):
+            on_progress(done, len(jobs))
+            yield result
+
+    if workers <= 1:
+        _start(scenario)
+        return list(counted(map(_evaluate, jobs)))
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (scenario,)) as pool:
+        return list(counted(pool.map(_evaluate, jobs, chunksize=2)))

@@ -1,0 +1,125 @@
+"""A provider that does not answer: what the owner still has, and what it makes of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..design.circuits import joint_fragments
+from ..model.heads import softmax
+from ..model.qnn import DistributedQNN
+from ..model.stack import CircuitStack
+from ..model.training import Parameters, one_hot, train_stack
+
+
+@dataclass(frozen=True, eq=False)
+class Outage:
+    """The service of K models without one provider.
+
+    Attributes:
+        model: the design.
+        trained: parameters of the K models.
+        missing: numbers of the missing qubits.
+        train_rest: ⟨Z⟩ of the remaining parts for the train rows ``[K, train rows, n_qubits]``, 0 on the missing qubits.
+        train_full: the same of the whole service, from before the outage.
+        train_labels: ``[K, train rows]``.
+        rest: as ``train_rest``, for the rows to classify.
+    """
+
+    model: DistributedQNN
+    trained: Parameters
+    missing: np.ndarray
+    train_rest: np.ndarray
+    train_full: np.ndarray
+    train_labels: np.ndarray
+    rest: np.ndarray
+
+
+def zero(outage: Outage) -> np.ndarray:
+    """Class probabilities ``[K, rows, classes]`` with the missing ⟨Z⟩ taken as 0."""
+    return softmax(outage.model.head.logits(outage.trained.head, outage.rest))
+
+
+def mean(outage: Outage) -> np.ndarray:
+    """The same with the missing ⟨Z⟩ taken as its mean over the train rows."""
+    values = outage.rest.copy()
+    values[:, :, outage.missing] = outage.train_full[:, :, outage.missing].mean(axis=1, keepdims=True)
+    return softmax(outage.model.head.logits(outage.trained.head, values))
+
+
+def new_head(outage: Outage) -> np.ndarray:
+    """The same with a head retrained from the old one, without the missing ⟨Z⟩ and with the circuits as they are.
+
+    Raises:
+        EvaluationFailure: its training diverged.
+    """
+    model, settings = outage.model, outage.model.settings
+    start = Parameters(np.zeros((len(outage.rest), 0)), outage.trained.head)
+    targets = one_hot(outage.train_labels, model.n_classes)
+    nothing = CircuitStack([], model.design.n_qubits)
+    retrained = train_stack(
+        nothing, model.head, outage.train_rest, targets, start, settings.steps, settings.learning_rate, frozen=outage.train_rest
+    )
+    return softmax(model.head.logits(retrained.head, outage.rest))
+
+
+FALLBACKS: dict[str, Callable[[Outage], np.ndarray]] = {"zero": zero, "mean": mean, "new head": new_head}
+
+
+def outages(
+    model: DistributedQNN,
+    trained: Parameters,
+    train_inputs: np.ndarray,
+    train_labels: np.ndarray,
+    inputs: np.ndarray,
+    keys: Sequence[Sequence[int]],
+) -> dict[str, Outage]:
+    """Per provider, the service of K models without it.
+
+    Args:
+        model: the design.
+        trained: parameters of the K models.
+        train_inputs: encoded train rows ``[K, train rows, n_qubits]``; the owner knows their exact ⟨Z⟩ from training.
+        train_labels: ``[K, train rows]``.
+        inputs: encoded rows to classify ``[K, rows, n_qubits]``.
+        keys: K seeds of the shots, where the design has any.
+    """
+    design = model.design
+    train_full = model.stack.readout(trained.angles, train_inputs)
+    full = None if design.cut_gates else _measured(model, model.stack, trained, inputs, keys)
+    found = {}
+    for provider in dict.fromkeys(design.assignment):
+        own = {part.index for part in design.held_by(provider)}
+        missing = np.flatnonzero([home in own for home in design.partition])
+        if full is not None:
+            train_rest, rest = train_full.copy(), full.copy()
+        else:
+            remaining = CircuitStack(joint_fragments(design, model.axis, set(range(design.n_parts)) - own), design.n_qubits)
+            train_rest, rest = remaining.readout(trained.angles, train_inputs), _measured(model, remaining, trained, inputs, keys)
+        train_rest[:, :, missing] = rest[:, :, missing] = 0.0
+        found[provider] = Outage(model, trained, missing, train_rest, train_full, train_labels, rest)
+    return found
+
+
+def outage_answers(
+    model: DistributedQNN,
+    trained: Parameters,
+    train_inputs: np.ndarray,
+    train_labels: np.ndarray,
+    inputs: np.ndarray,
+    keys: Sequence[Sequence[int]],
+    fallback: str = "new head",
+) -> dict[str, np.ndarray]:
+    """Per provider, the class probabilities ``[K, rows, classes]`` of the ``fallback`` while it is out; arguments as ``outages``."""
+    found = outages(model, trained, train_inputs, train_labels, inputs, keys)
+    return {provider: FALLBACKS[fallback](one) for provider, one in found.items()}
+
+
+def _measured(
+    model: DistributedQNN, stack: CircuitStack, trained: Parameters, inputs: np.ndarray, keys: Sequence[Sequence[int]]
+) -> np.ndarray:
+    if model.design.shots is None:
+        return stack.readout(trained.angles, inputs)
+    return stack.sampled_readout(trained.angles, inputs, model.design.shots, keys)

@@ -1,0 +1,113 @@
+"""The service under attack: K trained models of one design, one per draw, and all rows by number.
+
+An attack gets a victim and takes from it what its adversary may see, and nothing else; what that is, every attack states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..data import Draw, Preprocessor
+from ..design import Design
+from ..model.qnn import DistributedQNN
+from ..model.training import Parameters
+from ..scenario import Scenario
+from .workload import Workload
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """K trained models of a design.
+
+    Attributes:
+        workload: data set, draws and controls of the scenario.
+        seed: of draws and initial angles.
+        model: the design as a model.
+        trained: parameters of the K models, with a leading axis.
+        rows: row numbers of every draw; ``score`` are rows that an adversary may use as queries, figures are scored on ``test``.
+        preprocessors: the owner's, one per draw, fitted on its train rows.
+    """
+
+    workload: Workload
+    seed: int
+    model: DistributedQNN
+    trained: Parameters
+    rows: tuple[Draw, ...]
+    preprocessors: tuple[Preprocessor, ...]
+
+    @classmethod
+    def train(cls, workload: Workload, design: Design, seed: int) -> Service:
+        """Trains ``design`` on the K draws of ``seed``: the same models that an evaluation with that seed measures.
+
+        Raises:
+            EvaluationFailure: a training diverged.
+        """
+        rows = workload.protocol.draws(seed)
+        model = workload.model(design)
+        preprocessors = tuple(workload.owner(draw.train) for draw in rows)
+        features, labels = workload.protocol.dataset.features, workload.protocol.dataset.labels
+        inputs = np.stack([fitted.transform(features[draw.train]) for fitted, draw in zip(preprocessors, rows, strict=True)])
+        keys = [(seed, index) for index in range(len(rows))]
+        trained = model.train_many(inputs, labels[np.stack([draw.train for draw in rows])], keys)
+        return cls(workload, seed, model, trained, rows, preprocessors)
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario that the victim serves."""
+        return self.workload.scenario
+
+    @property
+    def design(self) -> Design:
+        """The victim's design."""
+        return self.model.design
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self.workload.n_classes
+
+    @property
+    def features(self) -> np.ndarray:
+        """Raw features of all rows of the data set, float64 ``[all rows, f]``."""
+        return self.workload.protocol.dataset.features
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of all rows of the data set, int64 ``[all rows]``."""
+        return self.workload.protocol.dataset.labels
+
+    @cached_property
+    def test(self) -> np.ndarray:
+        """Row numbers of the fixed test split, ``[K, rows]``: the same in every draw."""
+        return np.stack([draw.test for draw in self.rows])
+
+    def together(self, name: str, most: int | None = None) -> np.ndarray:
+        """Row numbers ``[K, rows]`` of the draws' field ``name``, cut to the shortest of them, and to ``most``.
+
+        Rows of a field are sorted, so a cut ``score`` is shuffled first, with the victim's seed.
+        """
+        found = [getattr(draw, name) for draw in self.rows]
+        size = min(min(map(len, found)), most or len(self.labels))
+        if any(len(one) > size for one in found):
+            found = [np.random.default_rng([self.seed, k, 0x0DD5]).permutation(one) for k, one in enumerate(found)]
+        return np.stack([one[:size] for one in found])
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """What the owner's preprocessing sends to the providers for ``rows`` ``[K, R]``: angles ``[K, R, n_qubits]``."""
+        pairs = zip(self.preprocessors, rows, strict=True)
+        return np.stack([fitted.transform(self.features[indices]) for fitted, indices in pairs])
+
+    def answer(self, rows: np.ndarray, use: int) -> np.ndarray:
+        """The service's answers to ``rows`` ``[K, R]``: class probabilities ``[K, R, classes]``, from the design's shots where it has any.
+
+        ``use`` numbers the question, so that the shots of two questions differ.
+        """
+        return self.model.answers(self.trained, self.encode(rows), self.keys(use))
+
+    def keys(self, use: int) -> Sequence[Sequence[int]]:
+        """Seeds, one per draw, for the randomness of use number ``use``."""
+        return [(self.seed, index, use) for index in range(len(self.rows))]

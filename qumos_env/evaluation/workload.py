@@ -1,0 +1,173 @@
+"""The rows of a scenario, drawn, preprocessed and attacked without loot: everything in an evaluation but the design."""
+
+from __future__ import annotations
+
+import hashlib
+from copy import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..data import Draw, Preprocessor, make_protocol
+from ..data.preprocessing import settled
+from ..design import Design
+from ..model.qnn import DistributedQNN
+from ..scenario import Scenario
+from .controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
+from .theft import ThiefRows, fit_encoding
+
+Rows = Literal["search", "test"]
+
+
+@dataclass(frozen=True)
+class PreparedDraw:
+    """One draw, ready for training and attack. Encoded inputs are angles in radians, ``[rows, n_qubits]``.
+
+    Attributes:
+        key: seeds of everything that is drawn for it.
+        train, score, nonmembers, tuning: encoded with the owner's preprocessing (fitted on the train rows), with their labels.
+        train_rows, nonmember_rows: their row numbers.
+        thief: the thief's rows as it can encode them; ``queries`` are the same rows as the owner's service encodes them.
+        targets: tuning rows, then scored rows, as the thief can encode them.
+        raw_thief, raw_targets: thief rows and targets as raw features.
+        clone_queries, clone_score: tuning rows, which a customer who clones the service asks, and scored rows, as that customer encodes
+            them: fitted on its queries.
+    """
+
+    key: tuple[int, int]
+    train: np.ndarray
+    train_labels: np.ndarray
+    score: np.ndarray
+    score_labels: np.ndarray
+    nonmembers: np.ndarray
+    nonmember_labels: np.ndarray
+    thief: ThiefRows
+    thief_labels: np.ndarray
+    queries: np.ndarray
+    targets: ThiefRows
+    tuning_labels: np.ndarray
+    raw_thief: np.ndarray
+    raw_targets: np.ndarray
+    tuning: np.ndarray
+    train_rows: np.ndarray
+    nonmember_rows: np.ndarray
+    clone_queries: np.ndarray
+    clone_score: np.ndarray
+
+
+@dataclass(frozen=True)
+class Control:
+    """The strongest no-loot control: its name and its accuracy on the scored rows of every draw, ``[K]``."""
+
+    name: str
+    accuracies: np.ndarray
+
+
+class Workload:
+    """Data set, draws and controls of a scenario. Preparing is lazy and kept, so a design pays only for itself."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.protocol = make_protocol(scenario.data, scenario.draws, scenario.design.qubits)
+        self.n_classes = len(self.protocol.dataset.class_names)
+        self._draws: dict[tuple[int, Rows], tuple[PreparedDraw, ...]] = {}
+        self._controls: dict[tuple[int, Rows], Control] = {}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the data set's content: a file of the same name may change."""
+        dataset = self.protocol.dataset
+        return hashlib.sha256(np.ascontiguousarray(dataset.features).tobytes() + dataset.labels.tobytes()).hexdigest()
+
+    def draws(self, seed: int, rows: Rows) -> tuple[PreparedDraw, ...]:
+        """The K draws of evaluation seed ``seed``, scored on held-out rows (``search``) or on the fixed test split (``test``)."""
+        if (seed, rows) not in self._draws:
+            drawn = self.protocol.draws(seed)
+            self._draws[seed, rows] = tuple(self._prepare(draw, (seed, index), rows) for index, draw in enumerate(drawn))
+        return self._draws[seed, rows]
+
+    def control(self, seed: int, rows: Rows) -> Control:
+        """The control that is best on the tuning rows, pooled over the draws."""
+        if (seed, rows) not in self._controls:
+            self._controls[seed, rows] = self._best_control(self.draws(seed, rows))
+        return self._controls[seed, rows]
+
+    def serving(self, scenario: Scenario) -> Workload:
+        """The same rows, draws and controls for a scenario that differs in its providers only."""
+        other = copy(self)
+        other.scenario = scenario
+        return other
+
+    def model(self, design: Design) -> DistributedQNN:
+        """``design`` as a model that answers as the scenario's providers would."""
+        scenario = self.scenario
+        return DistributedQNN(design, self.n_classes, scenario.model, scenario.data.axis, scenario.service_noise)
+
+    def owner(self, train: np.ndarray) -> Preprocessor:
+        """The owner's preprocessing, fitted on the rows numbered ``train``."""
+        dataset = self.protocol.dataset
+        return Preprocessor.fit(
+            dataset.features[train], self.scenario.data, self.scenario.design.qubits, labels=dataset.labels[train]
+        )
+
+    def _prepare(self, draw: Draw, key: tuple[int, int], rows: Rows) -> PreparedDraw:
+        features, labels = self.protocol.dataset.features, self.protocol.dataset.labels
+        section, width = self.scenario.data, self.scenario.design.qubits
+        owner = self.owner(draw.train)
+        thief = Preprocessor.fit(features[draw.thief], section, width, labels=labels[draw.thief])
+        # A customer has no labels before it has asked.
+        unlabelled = section.model_copy(update={"reducer": "pca"}) if section.reducer == "lda" else section
+        customer = Preprocessor.fit(features[draw.tuning], unlabelled, width)
+        scored = draw.score if rows == "search" else draw.test
+        targets = np.concatenate([draw.tuning, scored])
+        queries = owner.transform(features[draw.thief])
+
+        def intercepted(indices: np.ndarray) -> np.ndarray:
+            return settled(fit_encoding(features[draw.thief], queries, features[indices]), section.angle_range, section.encoding)
+
+        return PreparedDraw(
+            key=key,
+            train=owner.transform(features[draw.train]),
+            train_labels=labels[draw.train],
+            score=owner.transform(features[scored]),
+            score_labels=labels[scored],
+            nonmembers=owner.transform(features[draw.nonmembers]),
+            nonmember_labels=labels[draw.nonmembers],
+            thief=ThiefRows(intercepted(draw.thief), thief.transform(features[draw.thief])),
+            thief_labels=labels[draw.thief],
+            queries=queries,
+            targets=ThiefRows(intercepted(targets), thief.transform(features[targets])),
+            tuning_labels=labels[draw.tuning],
+            raw_thief=features[draw.thief],
+            raw_targets=features[targets],
+            tuning=owner.transform(features[draw.tuning]),
+            train_rows=draw.train,
+            nonmember_rows=draw.nonmembers,
+            clone_queries=customer.transform(features[draw.tuning]),
+            clone_score=customer.transform(features[scored]),
+        )
+
+    def _best_control(self, draws: tuple[PreparedDraw, ...]) -> Control:
+        model = reference_qnn(self.scenario, self.n_classes)
+        trained = model.train_many(
+            np.stack([draw.thief.own for draw in draws]), np.stack([draw.thief_labels for draw in draws]), [draw.key for draw in draws]
+        )
+        answers = model.probabilities(trained, np.stack([draw.targets.own for draw in draws])).argmax(axis=-1)
+        predictions = {QNN_CONTROL: list(answers)}
+        for name, fit in RAW_CONTROLS.items():
+            predictions[name] = [fit(draw.raw_thief, draw.thief_labels, draw.raw_targets) for draw in draws]
+        best: tuple[float, Control] | None = None
+        for name, predicted in predictions.items():
+            splits = [split_accuracy(one, draw) for one, draw in zip(predicted, draws, strict=True)]
+            tuning = float(np.mean([tuned for tuned, _ in splits]))
+            if best is None or tuning > best[0]:
+                best = (tuning, Control(name, np.array([scored for _, scored in splits])))
+        assert best is not None
+        return best[1]
+
+
+def split_accuracy(predicted: np.ndarray, draw: PreparedDraw) -> tuple[float, float]:
+    """Accuracies of labels ``predicted`` for ``draw.targets``: on the tuning rows and on the scored rows."""
+    tuning = len(draw.tuning_labels)
+    return float(np.mean(predicted[:tuning] == draw.tuning_labels)), float(np.mean(predicted[tuning:] == draw.score_labels))

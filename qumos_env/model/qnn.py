@@ -1,0 +1,158 @@
+"""The distributed quantum neural network: parts that return ⟨Z⟩ of their qubits, and the owner's head on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..design import Design
+from ..design.circuits import initial_angles, joint_fragments
+from ..errors import QumosError
+from ..scenario.sections import DataSection, ModelSection
+from ..simulation.channels import NoiseSpec
+from .heads import make_head, softmax
+from .noisy import NoisyStack
+from .stack import CircuitStack
+from .training import Parameters, one_hot, train_stack
+
+if TYPE_CHECKING:
+    from .cutting.estimator import CutEngine
+
+
+class DistributedQNN:
+    """A design as a trainable classifier.
+
+    Args:
+        design: the distributed design.
+        n_classes: number of classes.
+        settings: head and training.
+        axis: rotation axis of the angle encoding.
+        noise: provider -> noise of its hardware, in what the service answers; training and ``probabilities`` stay exact.
+
+    Inputs are encoded angles, float ``[rows, n_qubits]`` in radians; labels are integers ``0..n_classes-1``. The exact,
+    uncut circuit is simulated, which equals the cut one in expectation; only answers from shots take the cut ones, see ``answers``.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        n_classes: int,
+        settings: ModelSection | None = None,
+        axis: str | None = None,
+        noise: Mapping[str, NoiseSpec] | None = None,
+    ) -> None:
+        if n_classes < 2:
+            raise QumosError(f"n_classes is {n_classes}, at least 2 are needed")
+        self.design = design
+        self.n_classes = n_classes
+        self.settings = settings or ModelSection()
+        self.axis = axis or DataSection.model_fields["axis"].default
+        self.head = make_head(self.settings.head, design.n_qubits, n_classes)
+        self.stack = CircuitStack(joint_fragments(design, self.axis), design.n_qubits)
+        self.noise = dict(noise or {})
+        self.parameters: Parameters | None = None
+
+    @cached_property
+    def _noisy(self) -> NoisyStack:
+        return NoisyStack(self.design, self.axis, self.noise)
+
+    @cached_property
+    def _cut(self) -> CutEngine:
+        from .cutting.estimator import CutEngine  # which builds on this module
+
+        return CutEngine(self.design, self.axis)
+
+    def initial(self, key: Sequence[int]) -> Parameters:
+        """Initial parameters, a function of the design and ``key`` alone."""
+        return Parameters(initial_angles(self.design, key), self.head.initial(np.random.default_rng([*key, 0x4EAD])))
+
+    def train(self, inputs: np.ndarray, labels: np.ndarray, key: Sequence[int]) -> Parameters:
+        """Trained parameters of one model; nothing is kept.
+
+        Raises:
+            EvaluationFailure: training diverged.
+        """
+        return self.train_many(inputs[None], labels[None], [key])[0]
+
+    def train_many(self, inputs: np.ndarray, labels: np.ndarray, keys: Sequence[Sequence[int]]) -> Parameters:
+        """Trains one model per key, all at once.
+
+        Args:
+            inputs: encoded angles ``[M, rows, n_qubits]``.
+            labels: ``[M, rows]``.
+            keys: M keys of initial parameters.
+
+        Raises:
+            EvaluationFailure: a training diverged.
+        """
+        start = Parameters.stack([self.initial(key) for key in keys])
+        targets = one_hot(labels, self.n_classes)
+        return train_stack(self.stack, self.head, inputs, targets, start, self.settings.steps, self.settings.learning_rate)
+
+    def probabilities(self, parameters: Parameters, inputs: np.ndarray) -> np.ndarray:
+        """Class probabilities float64 ``[rows, n_classes]`` for ``inputs`` ``[rows, n_qubits]``; with leading axes, of many models."""
+        if inputs.ndim == 2:
+            return self.probabilities(Parameters.stack([parameters]), inputs[None])[0]
+        return softmax(self.head.logits(parameters.head, self.stack.readout(parameters.angles, inputs)))
+
+    def answers(self, parameters: Parameters, inputs: np.ndarray, keys: Sequence[Sequence[int]]) -> np.ndarray:
+        """What the service answers, ``[M, rows, n_classes]``: as ``probabilities``, but with the noise of the providers' hardware and from
+        the design's shots, where there are any.
+
+        With shots, every variant of every part of a design with gate cuts is run that often, and ⟨Z⟩ is the product-of-means estimate from
+        their results (see ``cutting.estimator``), which may leave [-1, 1]. Its variance is that of ``CutEngine.predicted_variance``: more
+        than the uncut circuit's from as many runs in all, often less than from as many shots. With noise too it is the uncut circuit that
+        is sampled, each cut gate with the noise of one-qubit gates, so the variance of those answers is that of the uncut circuit.
+
+        ``keys`` seed the shots of each of the M models.
+
+        Raises:
+            QumosError: shots and more gate cuts than can be recombined.
+        """
+        stack = self._noisy if self.noise else self.stack
+        if self.design.shots is None:
+            readout = stack.readout(parameters.angles, inputs)
+        elif self.design.cut_gates and not self.noise:
+            readout = self._recombined_readout(parameters.angles, inputs, self.design.shots, keys)
+        else:
+            readout = stack.sampled_readout(parameters.angles, inputs, self.design.shots, keys)
+        return softmax(self.head.logits(parameters.head, readout))
+
+    def _recombined_readout(self, angles: np.ndarray, inputs: np.ndarray, shots: int, keys: Sequence[Sequence[int]]) -> np.ndarray:
+        """⟨Z⟩ float ``[M, rows, n_qubits]``, each model's from its own generator, so that it does not depend on the models beside it."""
+        values = []
+        for model, key in enumerate(keys):
+            one = slice(model, model + 1)
+            results = self._cut.run(angles[one], inputs[one], shots, np.random.default_rng(key))
+            values.append(self._cut.reconstruct(angles[one], results)[0])
+        return np.stack(values)
+
+    def fit(self, inputs: np.ndarray, labels: np.ndarray, seed: int = 0) -> DistributedQNN:
+        """Trains and keeps the parameters; returns the model. Raises QumosError for inputs, labels or a seed that do not fit."""
+        inputs, labels = self._checked(inputs), np.asarray(labels)
+        whole = labels.shape == (len(inputs),) and np.issubdtype(labels.dtype, np.number) and bool(np.all(labels == np.floor(labels)))
+        if not whole or labels.min() < 0 or labels.max() >= self.n_classes:
+            raise QumosError(f"labels: one whole number from 0 to {self.n_classes - 1} per row of inputs is needed")
+        if seed < 0:
+            raise QumosError(f"seed is {seed}, 0 or more is needed")
+        self.parameters = self.train(inputs, labels.astype(int), [seed])
+        return self
+
+    def _checked(self, inputs: np.ndarray) -> np.ndarray:
+        values = np.asarray(inputs, float)
+        if values.ndim != 2 or values.shape[1] != self.design.n_qubits or len(values) == 0:
+            raise QumosError(f"inputs: shape [rows, {self.design.n_qubits}] with at least one row needed, got {list(values.shape)}")
+        return values
+
+    def predict_proba(self, inputs: np.ndarray) -> np.ndarray:
+        """Class probabilities of the fitted model; raises QumosError before ``fit``."""
+        if self.parameters is None:
+            raise QumosError("DistributedQNN: call fit before predict_proba")
+        return self.probabilities(self.parameters, self._checked(inputs))
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Most probable class per row."""
+        return self.predict_proba(inputs).argmax(axis=1)

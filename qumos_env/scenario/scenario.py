@@ -1,0 +1,300 @@
+"""Scenarios: everything that defines one distributed-design problem, as validated, immutable TOML.
+
+A scenario names its data and encoding, the providers, the limits of a design, the training of a model, the adversary and
+the blend of the reward. ``load_scenario`` takes the name of a scenario of the library or the path of a TOML file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from ..design import Design
+from ..design.gates import REGISTRY
+from ..errors import QumosError, one_line, unknown
+from ..files import read_toml, write_text
+from ..registration import list_scenarios, scenario_folder
+from ..simulation.channels import NoiseSpec
+from .budget import Budget
+from .providers import Provider, noise_spec
+from .sections import (
+    LEAST_LIRA_DRAWS,
+    BudgetSection,
+    Count,
+    DataSection,
+    DesignSection,
+    DrawSection,
+    ModelSection,
+    RewardSection,
+    Section,
+    ServiceSection,
+    ThreatSection,
+)
+
+SCHEMA_VERSION = 1
+_TABLE_SUFFIXES = (".csv", ".parquet", ".npz")
+MIN_ADVANTAGE = 2.0
+"""Standard errors by which a model must beat the no-loot control to be worth stealing."""
+
+
+class Scenario(Section):
+    """One distributed-design problem; see the module and the classes of its sections."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    title: str
+    description: str = ""
+    seed: Count = 0
+    compare: bool = True
+    data: DataSection
+    draws: DrawSection = DrawSection()
+    design: DesignSection = DesignSection()
+    model: ModelSection = ModelSection()
+    threat: ThreatSection = ThreatSection()
+    service: ServiceSection = ServiceSection()
+    budget: BudgetSection = BudgetSection()
+    reward: RewardSection = RewardSection()
+    providers: Annotated[tuple[Provider, ...], Field(min_length=1)]
+    calibration: dict[str, float | int | str | bool] = Field(default={})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Scenario:
+        names = [provider.name for provider in self.providers]
+        if len(set(names)) != len(names):
+            raise ValueError("providers: two have the same name")
+        limits = self.design
+        for gate in (*limits.gates, *(gate for provider in self.providers for gate in provider.gates)):
+            if gate not in REGISTRY:
+                raise ValueError(str(unknown("gate", gate, REGISTRY)))
+        if not any(REGISTRY[gate].trainable and REGISTRY[gate].qubits == 1 for gate in limits.gates):
+            raise ValueError("design.gates: at least one of rx, ry, rz is needed, or nothing could be trained")
+        if limits.max_parts * limits.max_part_qubits < limits.qubits:
+            raise ValueError(
+                f"design: {limits.max_parts} part(s) of at most {limits.max_part_qubits} qubits cannot hold {limits.qubits} qubits"
+            )
+        rotations = {gate for gate in limits.gates if REGISTRY[gate].trainable and REGISTRY[gate].qubits == 1}
+        for provider in self.providers:
+            if not rotations & set(provider.gates):
+                raise ValueError(f"provider {provider.name}: runs none of the scenario's trainable gates {', '.join(sorted(rotations))}")
+        if limits.max_gates < min(limits.max_part_qubits, limits.qubits) and limits.vocabulary == "blocks":
+            raise ValueError(f"design.max_gates is {limits.max_gates}: too few for one layer on {limits.max_part_qubits} qubits")
+        slots = sorted((min(p.max_qubits, limits.max_part_qubits) for p in self.providers for _ in range(p.max_parts)), reverse=True)
+        if sum(slots[: limits.max_parts]) < limits.qubits:
+            raise ValueError(f"providers: together they cannot hold {limits.qubits} qubits in {limits.max_parts} part(s)")
+        if self.draws.half_split and self.draws.count % 2:
+            raise ValueError(f"draws: half_split needs an even count, got {self.draws.count}")
+        if self.reward.membership and not self.draws.half_split:
+            raise ValueError("reward.membership above 0 needs draws.half_split = true")
+        estimated = self.reward.cost_unit != "gates" or self.budget.is_set
+        without = [provider.name for provider in self.providers if provider.device is None]
+        if estimated and without:
+            raise ValueError(f"costs in dollars or seconds need a device for every provider, {without[0]} has none")
+        if self.budget.is_set:
+            self._check_budget()
+        if self.service.noise and not self.provider_noise:
+            raise ValueError("service.noise is true, but no provider has noise")
+        if self.threat.coalition > len(self.providers):
+            raise ValueError(f"threat.coalition is {self.threat.coalition}, there are {len(self.providers)} providers")
+        if self.threat.membership == "lira" and not (self.draws.half_split and self.draws.count >= LEAST_LIRA_DRAWS):
+            raise ValueError(f"threat.membership 'lira' needs draws.half_split = true and draws.count of {LEAST_LIRA_DRAWS} or more")
+        if self.data.angle_range[0] >= self.data.angle_range[1]:
+            raise ValueError("data.angle_range: the first angle must be below the second")
+        return self
+
+    def _check_budget(self) -> None:
+        if not self.cost_limits.some_design_fits():
+            dollars, seconds = self.cost_limits.least()
+            raise ValueError(f"budget: no design can meet it: at least {dollars:.4g} dollars and {seconds:.4g} seconds are needed")
+
+    @cached_property
+    def cost_limits(self) -> Budget:
+        """The limits of ``budget`` on what a design may cost."""
+        return Budget(self.budget, self.design, self.providers, self.data.axis)
+
+    @property
+    def provider_names(self) -> tuple[str, ...]:
+        """Names of the providers, in the order in which actions number them."""
+        return tuple(provider.name for provider in self.providers)
+
+    @cached_property
+    def provider_noise(self) -> dict[str, NoiseSpec]:
+        """Provider -> the noise of its hardware; those without are left out."""
+        found = {provider.name: noise_spec(provider.noise) for provider in self.providers}
+        return {name: noise for name, noise in found.items() if noise is not None}
+
+    @property
+    def service_noise(self) -> dict[str, NoiseSpec]:
+        """The noise with which the service is scored."""
+        return self.provider_noise if self.service.noise else {}
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over everything that defines the problem (prose and calibration figures are left out)."""
+        content = self.model_dump(mode="json", exclude={"title", "description", "calibration", "compare"})
+        devices = [provider.profile for provider in self.providers]
+        if any(devices):
+            content["devices"] = [None if profile is None else profile.model_dump(mode="json") for profile in devices]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def on_devices(self, devices: Sequence[str]) -> Scenario:
+        """The same problem with other hardware: provider ``i`` has the device profile ``devices[i]`` (a name or a path).
+
+        Names, numbers of parts, gates and prices of gates stay; width, noise and mid-circuit measurement are the device's.
+
+        Raises:
+            QumosError: another number of devices than providers, an unknown profile, or a problem that cannot be solved on them.
+        """
+        if len(devices) != len(self.providers):
+            raise QumosError(f"{len(self.providers)} devices needed, one per provider, got {len(devices)}")
+        kept = [provider.model_dump(mode="json", include={"name", "max_parts", "gates", "price"}) for provider in self.providers]
+        providers = [fields | {"device": device} for fields, device in zip(kept, devices, strict=True)]
+        where = f"scenario {self.name} on {', '.join(devices)}"
+        return parse_scenario(self.model_dump(mode="json") | {"providers": providers}, where=where)
+
+    def provider(self, name: str) -> Provider:
+        """The provider called ``name``.
+
+        Raises:
+            QumosError: the scenario has no such provider.
+        """
+        for provider in self.providers:
+            if provider.name == name:
+                return provider
+        raise unknown(f"provider in scenario {self.name}", name, self.provider_names)
+
+    def check_design(self, design: Design, *, limits: bool = True) -> None:
+        """Checks that ``design`` can be evaluated in this scenario.
+
+        Args:
+            design: the design.
+            limits: also hold it against the limits of ``design`` and the providers; reference designs such as the
+                centralised baseline are evaluated without.
+
+        Raises:
+            QumosError: names the first limit that is broken.
+        """
+        where = f"design breaks scenario {self.name}"
+        rules = self.design
+        if design.n_qubits != rules.qubits:
+            raise QumosError(f"{where}: {design.n_qubits} qubits, the register has {rules.qubits}")
+        if design.n_trainable == 0:
+            raise QumosError(f"{where}: no trainable gate")
+        for name in design.assignment:
+            self.provider(name)
+        if not limits:
+            return
+        if design.n_parts > rules.max_parts:
+            raise QumosError(f"{where}: {design.n_parts} parts, at most {rules.max_parts} are allowed")
+        if len(design.gates) > rules.max_gates:
+            raise QumosError(f"{where}: {len(design.gates)} gates, at most {rules.max_gates} are allowed")
+        if len(design.cut_gates) > rules.max_gate_cuts:
+            raise QumosError(f"{where}: {len(design.cut_gates)} gate cuts, at most {rules.max_gate_cuts} are allowed")
+        for gate in design.gates:
+            if gate.name not in rules.gates:
+                raise QumosError(f"{where}: gate {gate.name} is not among {', '.join(rules.gates)}")
+        if design.shots is not None and design.shots not in rules.shots:
+            raise QumosError(f"{where}: {design.shots} shots is not a level of {list(rules.shots)}")
+        for placed in design.cut_gates:
+            for qubit in placed.gate.qubits:
+                name = design.assignment[design.partition[qubit]]
+                if not self.provider(name).mid_circuit_measurement:
+                    raise QumosError(f"{where}: provider {name} cannot run gate cuts, it has no mid-circuit measurement")
+        for part in design.parts:
+            provider = self.provider(part.provider)
+            widest = min(rules.max_part_qubits, provider.max_qubits)
+            if len(part.qubits) > widest:
+                raise QumosError(f"{where}: part {part.index} has {len(part.qubits)} qubits, at most {widest} fit on {provider.name}")
+            for placed in part.gates:
+                if placed.gate.name not in provider.gates:
+                    raise QumosError(f"{where}: provider {provider.name} does not run {placed.gate.name}")
+        for provider in self.providers:
+            if len(design.held_by(provider.name)) > provider.max_parts:
+                raise QumosError(f"{where}: provider {provider.name} takes at most {provider.max_parts} part(s)")
+        over = self.cost_limits.broken_by(design)
+        if over is not None:
+            raise QumosError(f"{where}: {over}")
+
+
+def load_scenario(name_or_path: str | Path) -> Scenario:
+    """The built-in scenario of that name, or the one in that TOML file.
+
+    Raises:
+        QumosError: unknown name (nearest ones offered), unreadable or malformed TOML, a contradiction between fields.
+    """
+    text = str(name_or_path)
+    if text in list_scenarios():
+        path = scenario_folder() / f"{text}.toml"
+    elif text.endswith(".toml") or os.sep in text:
+        path = Path(text)
+    else:
+        raise unknown("scenario", text, list_scenarios())
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError as error:
+        raise QumosError(f"{path}: cannot be read ({error.strerror})") from error
+    return _read(path.resolve(), stamp)
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, stamp: int) -> Scenario:
+    data = read_toml(path)
+    section = data.get("data")
+    if isinstance(section, dict) and str(section.get("source", "")).endswith(_TABLE_SUFFIXES):
+        # A file named in a scenario lies where the scenario says, whoever reads it from wherever.
+        section["source"] = str((path.parent / str(section["source"])).resolve())
+    providers = data.get("providers")
+    for provider in providers if isinstance(providers, list) else ():
+        if isinstance(provider, dict) and str(provider.get("device", "")).endswith(".toml"):
+            provider["device"] = str((path.parent / str(provider["device"])).resolve())
+    return parse_scenario(data, where=str(path))
+
+
+def parse_scenario(data: object, where: str = "scenario") -> Scenario:
+    """The scenario in plain data, as TOML or JSON reads it.
+
+    Raises:
+        QumosError: names ``where``, the field and what is wrong with it.
+    """
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(step) for step in first["loc"]) or "scenario"
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = str(unknown("field", first["loc"][-1], _fields(first["loc"][:-1])))
+        raise QumosError(f"{where}: {field}: {one_line(message)}") from error
+
+
+def _fields(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Scenario
+    for step in location:
+        if step == "providers":
+            model = Provider
+        elif isinstance(step, str) and step in model.model_fields:
+            annotation = model.model_fields[step].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                model = annotation
+    return list(model.model_fields)
+
+
+# The table up to the next one, comments and blank lines included.
+_CALIBRATION = re.compile(r"^\[calibration\].*\n?(?:(?!\[).*\n?)*?(?=^\[|\Z)", re.MULTILINE)
+
+
+def write_calibration(path: Path, figures: dict[str, float | int | str | bool]) -> None:
+    """Puts ``figures`` into the ``[calibration]`` table of the TOML file ``path``, at its end; all else stays, the write is atomic."""
+    rest = _CALIBRATION.sub("", path.read_text(encoding="utf-8")).rstrip("\n")
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in figures.items()]
+    write_text(path, rest + "\n\n[calibration]\n" + "\n".join(lines) + "\n")
+
+
+__all__ = ["Scenario", "list_scenarios", "load_scenario", "parse_scenario", "scenario_folder", "write_calibration"]
