@@ -19,7 +19,7 @@ from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.model.heads import HEADS, make_head, softmax
 from qumos_env.model.qnn import DistributedQNN
 from qumos_env.model.stack import CircuitStack
-from qumos_env.model.training import Parameters, cross_entropy, minimise, one_hot, train_stack
+from qumos_env.model.training import Objective, Parameters, cross_entropy, minimise, one_hot, train_stack
 from qumos_env.scenario.sections import ModelSection
 
 
@@ -89,9 +89,9 @@ def test_softmax_and_cross_entropy_are_torchs() -> None:
     tensor = torch.tensor(logits, requires_grad=True)
     expected = torch.nn.functional.cross_entropy(tensor, torch.tensor(labels))
     expected.backward()
-    loss, slope = cross_entropy(logits, one_hot(labels, 4))
-    assert loss == pytest.approx(expected.item())
-    np.testing.assert_allclose(slope, tensor.grad, atol=1e-12)
+    losses, slopes = cross_entropy(logits, one_hot(labels, 4))
+    assert losses.mean() == pytest.approx(expected.item())
+    np.testing.assert_allclose(slopes / 9, tensor.grad, atol=1e-12)
     np.testing.assert_allclose(softmax(np.array([[1e4, 0.0, -1e4]])), [[1, 0, 0]])
 
 
@@ -201,12 +201,12 @@ def test_whole_gradient_against_finite_differences() -> None:
 
     def loss(angles: np.ndarray, head: np.ndarray) -> float:
         z = exact_readout(CUT, angles, inputs, "ry")
-        return float(cross_entropy(model.head.logits(head, z), targets)[0])
+        return float(cross_entropy(model.head.logits(head, z), targets)[0].mean())
 
-    readout, tapes = model.stack.forward(start.angles[None], model.stack.encode(inputs[None]))
-    _, cotangents = cross_entropy(model.head.logits(start.head[None], readout), targets[None])
-    head_slopes, readout_slope = model.head.backward(start.head[None], readout, cotangents)
-    head_slope, angle_slope = head_slopes[0], model.stack.backward(tapes, readout_slope, len(start.angles))[0]
+    objective = Objective(model.stack, model.head, inputs[None], targets[None], len(start.angles))
+    ((_, gradient),) = objective(start.joined[None], None)
+    slopes = Parameters.split(gradient[0], len(start.angles))
+    head_slope, angle_slope = slopes.head, slopes.angles
     step = 1e-4
     shifts = step * np.eye(len(start.angles))
     found = [(loss(start.angles + s, start.head) - loss(start.angles - s, start.head)) / (2 * step) for s in shifts]
@@ -224,7 +224,7 @@ def test_first_training_step_is_adams() -> None:
     slopes = []
     for shift in step * np.eye(len(before.angles)):
         pair = [exact_readout(CUT, before.angles + sign * shift, inputs, "ry") for sign in (1, -1)]
-        above, below = (cross_entropy(model.head.logits(before.head, values), targets)[0] for values in pair)
+        above, below = (cross_entropy(model.head.logits(before.head, values), targets)[0].mean() for values in pair)
         slopes.append((above - below) / (2 * step))
     clear = np.abs(slopes) > 1e-3
     assert clear.sum() >= 6
@@ -299,7 +299,7 @@ def test_frozen_readout_is_added_and_not_trained() -> None:
     start = DistributedQNN(APART, 2).initial([0])
     frozen = both.readout(start.angles[None], inputs[None])[0]
     frozen[:, list(first.qubits)] = 0
-    many = train_stack(half, head, inputs[None], one_hot(labels, 2)[None], Parameters.stack([start]), 20, 0.1, frozen[None])
+    many = train_stack(half, head, inputs[None], one_hot(labels, 2)[None], Parameters.stack([start]), 20, 0.1, frozen=frozen[None])
     trained = many[0]
     moved = trained.angles != start.angles
     assert {*np.flatnonzero(moved)} <= set(first.weights)
@@ -307,7 +307,7 @@ def test_frozen_readout_is_added_and_not_trained() -> None:
 
     def loss(parameters: Parameters) -> float:
         readout = frozen + half.readout(parameters.angles[None], inputs[None])[0]
-        return float(cross_entropy(head.logits(parameters.head, readout), one_hot(labels, 2))[0])
+        return float(cross_entropy(head.logits(parameters.head, readout), one_hot(labels, 2))[0].mean())
 
     assert loss(trained) < loss(start)
 
@@ -319,7 +319,7 @@ def test_a_stack_without_circuits_trains_the_head_alone() -> None:
     head = make_head("linear", 2, 2)
     start = Parameters(np.zeros((1, 0)), np.zeros((1, 6)))
     targets = one_hot(labels, 2)[None]
-    trained = train_stack(CircuitStack([], 2), head, np.zeros((1, 30, 2)), targets, start, 80, 0.1, frozen[None])[0]
+    trained = train_stack(CircuitStack([], 2), head, np.zeros((1, 30, 2)), targets, start, 80, 0.1, frozen=frozen[None])[0]
     assert np.mean(head.logits(trained.head, frozen).argmax(axis=1) == labels) > 0.8
 
 

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from ..design import Design
 from ..errors import EvaluationFailure, QumosError
 from ..model.qnn import DistributedQNN
-from ..model.training import Parameters, train_stack
+from ..model.training import Parameters
 from ..scenario import Scenario
 from .cache import EvaluationCache
 from .controls import CLONE_LAYERS, reference_qnn
@@ -356,10 +356,9 @@ class Evaluator:
         """Accuracy per draw of a clone that a customer trains on the service's answers to the tuning rows."""
         answers = model.answers(trained, np.stack([draw.tuning for draw in draws]), [(*draw.key, _CLONE_USE) for draw in draws])
         clone = reference_qnn(self.scenario, self.workload.n_classes, CLONE_LAYERS)
-        start = Parameters.stack([clone.initial((*draw.key, _CLONE_USE)) for draw in draws])
         queries = np.stack([draw.clone_queries for draw in draws])
-        effort = self.scenario.threat.steps, self.scenario.model.learning_rate
-        cloned = train_stack(clone.stack, clone.head, queries, answers, start, *effort)
+        keys = [(*draw.key, _CLONE_USE) for draw in draws]
+        cloned = clone.train_towards(queries, answers, keys, steps=self.scenario.threat.steps)
         predicted = clone.probabilities(cloned, np.stack([draw.clone_score for draw in draws])).argmax(axis=-1)
         return [float(np.mean(mine == draw.score_labels)) for mine, draw in zip(predicted, draws, strict=True)]
 

@@ -16,7 +16,7 @@ from ..simulation.channels import NoiseSpec
 from .heads import make_head, softmax
 from .noisy import NoisyStack
 from .stack import CircuitStack
-from .training import Parameters, one_hot, train_stack
+from .training import Loss, Parameters, Watch, cross_entropy, one_hot, train_stack
 
 if TYPE_CHECKING:
     from .cutting.estimator import CutEngine
@@ -88,9 +88,33 @@ class DistributedQNN:
         Raises:
             EvaluationFailure: a training diverged.
         """
+        return self.train_towards(inputs, one_hot(labels, self.n_classes), keys)
+
+    def train_towards(
+        self,
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        keys: Sequence[Sequence[int]],
+        *,
+        steps: int | None = None,
+        loss: Loss = cross_entropy,
+        weights: np.ndarray | None = None,
+        watch: Watch | None = None,
+    ) -> Parameters:
+        """As ``train_many``, towards class probabilities ``targets`` ``[M, rows, n_classes]``.
+
+        Args:
+            inputs, targets: of every model.
+            keys: M keys of initial parameters.
+            steps: of Adam, default those of the settings.
+            loss, weights, watch: see ``train_stack``.
+
+        Raises:
+            EvaluationFailure: a training diverged.
+        """
         start = Parameters.stack([self.initial(key) for key in keys])
-        targets = one_hot(labels, self.n_classes)
-        return train_stack(self.stack, self.head, inputs, targets, start, self.settings.steps, self.settings.learning_rate)
+        effort = steps or self.settings.steps, self.settings.learning_rate
+        return train_stack(self.stack, self.head, inputs, targets, start, *effort, loss=loss, weights=weights, watch=watch)
 
     def probabilities(self, parameters: Parameters, inputs: np.ndarray) -> np.ndarray:
         """Class probabilities float64 ``[rows, n_classes]`` for ``inputs`` ``[rows, n_qubits]``; with leading axes, of many models."""

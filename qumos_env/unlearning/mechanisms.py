@@ -26,8 +26,7 @@ import numpy as np
 
 from ..errors import EvaluationFailure, unknown
 from ..evaluation.service import Service
-from ..model.heads import softmax
-from ..model.training import Parameters, minimise, one_hot
+from ..model.training import Objective, Parameters, one_hot
 from .withdrawal import Withdrawal
 
 ASCENT_STEP = 0.02
@@ -108,7 +107,7 @@ def selective_synaptic_dampening(task: Withdrawal, selection: float | None = Non
     withdrawn = np.einsum("mr,mrp->mp", task.forget_weights, samples)
     everything = samples.mean(axis=1)
     factor = np.minimum(dampening * everything / np.maximum(withdrawn, np.finfo(float).tiny), 1.0)
-    return _parameters(task, np.where(withdrawn > limit * everything, factor, 1.0) * values)
+    return Parameters.split(np.where(withdrawn > limit * everything, factor, 1.0) * values, n_angles)
 
 
 @mechanism(RETRAIN)
@@ -122,16 +121,9 @@ def retrain(task: Withdrawal, keys: Sequence[Sequence[int]] | None = None) -> Pa
     Raises:
         EvaluationFailure: a training diverged.
     """
-    start = Parameters.stack([task.model.initial(key) for key in keys or task.keys])
     inputs = replace(task.victim, preprocessors=task.refitted).encode(task.train)
-    slopes = _Slopes(task, inputs, task.labels)
-
-    def gradient(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return slopes(values, task.retain_weights)[0]
-
-    settings = task.model.settings
-    begin = np.concatenate([start.angles, start.head], axis=1)
-    return _parameters(task, minimise(gradient, begin, settings.steps, settings.learning_rate))
+    targets = one_hot(task.labels, task.model.n_classes)
+    return task.model.train_towards(inputs, targets, keys or task.keys, weights=task.retain_weights)
 
 
 def unlearn(task: Withdrawal, method: str) -> Service:
@@ -181,15 +173,15 @@ def squared_gradients(task: Withdrawal, values: np.ndarray) -> np.ndarray:
     found = np.empty_like(repeated)
     for at in range(0, models * rows, _ROWS_AT_ONCE):
         piece = slice(at, at + _ROWS_AT_ONCE)
-        found[piece] = _Slopes(task, inputs[piece], labels[piece])(repeated[piece], np.ones(labels[piece].shape))[0][1]
+        found[piece] = _objective(task, inputs[piece], labels[piece])(repeated[piece], None)[0][1]
     return np.square(found).reshape(models, rows, -1)
 
 
 def _ascend(task: Withdrawal, step: float, steps: int, direction: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Parameters:
     values, goal = task.values, unseen_loss(task)
-    slopes = _Slopes(task, task.inputs, task.labels)
+    objective = _objective(task, task.inputs, task.labels)
     for _ in range(steps):
-        (loss, forget), (_, retain) = slopes(values, task.forget_weights, task.retain_weights)
+        (loss, forget), (_, retain) = objective(values, task.forget_weights, task.retain_weights)
         if not (np.isfinite(forget).all() and np.isfinite(retain).all()):
             raise EvaluationFailure("unlearning diverged: a gradient is not finite")
         active = loss < goal
@@ -198,34 +190,10 @@ def _ascend(task: Withdrawal, step: float, steps: int, direction: Callable[[np.n
         uphill = direction(forget, retain)
         length = np.maximum(np.linalg.norm(uphill, axis=1, keepdims=True), np.finfo(float).tiny)
         values += np.where(active[:, None], step * uphill / length, 0.0)
-    return _parameters(task, values)
+    return Parameters.split(values, task.model.design.n_trainable)
 
 
-def _parameters(task: Withdrawal, values: np.ndarray) -> Parameters:
-    n_angles = task.model.design.n_trainable
-    return Parameters(values[:, :n_angles], values[:, n_angles:])
-
-
-class _Slopes:
-    """Cross-entropy over weighted rows, and its gradient by all parameters."""
-
-    def __init__(self, task: Withdrawal, inputs: np.ndarray, labels: np.ndarray) -> None:
-        self._model = task.model
-        self._n_angles = task.model.design.n_trainable
-        self._targets = one_hot(labels, task.model.n_classes)
-        self._batch = task.model.stack.encode(inputs)
-
-    def __call__(self, values: np.ndarray, *weights: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per array of ``weights`` ``[M, rows]``: the loss ``[M]`` and its gradient ``[M, parameters]``."""
-        stack, head = self._model.stack, self._model.head
-        angles, parameters = values[:, : self._n_angles], values[:, self._n_angles :]
-        readout, tapes = stack.forward(angles, self._batch)
-        probabilities = softmax(head.logits(parameters, readout))
-        losses = -np.log(np.maximum(np.sum(probabilities * self._targets, axis=-1), _TINY))
-        found = []
-        for weight in weights:
-            cotangents = (probabilities - self._targets) * weight[..., None]
-            head_slope, readout_slope = head.backward(parameters, readout, cotangents)
-            slope = np.concatenate([stack.backward(tapes, readout_slope, self._n_angles), head_slope], axis=1)
-            found.append((np.sum(losses * weight, axis=1), slope))
-        return found
+def _objective(task: Withdrawal, inputs: np.ndarray, labels: np.ndarray) -> Objective:
+    """The owner's loss on some rows."""
+    model = task.model
+    return Objective(model.stack, model.head, inputs, one_hot(labels, model.n_classes), model.design.n_trainable)

@@ -70,7 +70,7 @@ class Withdrawal:
     @property
     def values(self) -> np.ndarray:
         """Trained angles and heads as one array ``[M, parameters]``, a copy."""
-        return np.concatenate([self.victim.trained.angles, self.victim.trained.head], axis=1)
+        return self.victim.trained.joined
 
     @cached_property
     def forget_weights(self) -> np.ndarray:

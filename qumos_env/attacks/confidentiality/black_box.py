@@ -17,7 +17,7 @@ from ...evaluation.controls import CLONE_LAYERS, kernel, reference_qnn
 from ...evaluation.service import Service
 from ...model.qnn import DistributedQNN
 from ...model.training import one_hot
-from .cloning import Clones, bootstrap_weights, cross_entropy_loss, fit_clones, fit_preprocessors, huber_loss
+from .cloning import Clones, bootstrap_weights, fit_preprocessors, huber_loss
 
 Answers = Literal["labels", "probabilities", "truth"]
 MEMBERS = 3
@@ -82,13 +82,13 @@ def single(victim: Service, budget: int, answers: Answers, model: DistributedQNN
         EvaluationFailure: a training diverged.
     """
     rows = query_rows(victim, budget)
-    return _one(victim, rows, rows, ask(victim, rows, answers), np.ones(rows.shape), model)
+    return _one(victim, rows, rows, ask(victim, rows, answers), model)
 
 
 def without_service(victim: Service, budget: int, model: DistributedQNN | None = None) -> Clones:
     """The clone of an adversary whose ``budget`` rows nobody answered: they fit its preprocessing, its labelled rows train it."""
     own = victim.together("thief")
-    return _one(victim, query_rows(victim, budget), own, ask(victim, own, "truth"), np.ones(own.shape), model)
+    return _one(victim, query_rows(victim, budget), own, ask(victim, own, "truth"), model)
 
 
 def filtered(victim: Service, budget: int, answers: Answers) -> Clones:
@@ -109,7 +109,7 @@ def filtered(victim: Service, budget: int, answers: Answers) -> Clones:
     top = given.argmax(axis=-1)
     stable = (top == top[0]).all(axis=0)
     stable |= ~stable.any(axis=1, keepdims=True)
-    return _one(victim, rows, rows, given.mean(axis=0), stable.astype(float), None)
+    return _one(victim, rows, rows, given.mean(axis=0), weights=stable / stable.sum(axis=1, keepdims=True))
 
 
 def ensemble(victim: Service, rounds: Sequence[int], answers: Answers, members: int = MEMBERS) -> list[Clones]:
@@ -141,14 +141,13 @@ def ensemble(victim: Service, rounds: Sequence[int], answers: Answers, members: 
         known = targets[:, :total]
         fitted, inputs = _encoded(victim, rows[:, :total], rows[:, :total], known)
         bags = [np.random.default_rng([*key, member, number + 1]) for member in range(members) for key in victim.keys(_BAG)]
-        parameters = fit_clones(
-            model,
+        parameters = model.train_towards(
             np.tile(inputs, (members, 1, 1)),
             np.tile(known, (members, 1, 1)),
-            np.stack([bootstrap_weights(total, bag) for bag in bags]),
             [[*key, member] for member in range(members) for key in victim.keys(_CLONE)],
-            huber_loss,
-            victim.scenario.threat.steps,
+            steps=victim.scenario.threat.steps,
+            loss=huber_loss,
+            weights=np.stack([bootstrap_weights(total, bag) for bag in bags]),
         )
         found.append(Clones(model, parameters, fitted))
     return found
@@ -164,13 +163,18 @@ def kernel_clone(victim: Service, rows: np.ndarray, targets: np.ndarray) -> np.n
 
 
 def _one(
-    victim: Service, seen: np.ndarray, rows: np.ndarray, targets: np.ndarray, weights: np.ndarray, model: DistributedQNN | None
+    victim: Service,
+    seen: np.ndarray,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    model: DistributedQNN | None = None,
+    weights: np.ndarray | None = None,
 ) -> Clones:
     """One clone per draw, trained on ``rows``; its preprocessing is fitted on ``seen``."""
     model = model or clone_model(victim)
     fitted, inputs = _encoded(victim, seen, rows, targets)
-    keys = victim.keys(_CLONE)
-    return Clones(model, fit_clones(model, inputs, targets, weights, keys, cross_entropy_loss, victim.scenario.threat.steps), fitted)
+    steps = victim.scenario.threat.steps
+    return Clones(model, model.train_towards(inputs, targets, victim.keys(_CLONE), steps=steps, weights=weights), fitted)
 
 
 def _encoded(

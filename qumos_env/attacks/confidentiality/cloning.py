@@ -6,7 +6,7 @@ different rows still share arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,24 +14,14 @@ import numpy as np
 from ...data import Preprocessor
 from ...model.heads import softmax
 from ...model.qnn import DistributedQNN
-from ...model.training import Parameters, minimise
+from ...model.training import Parameters
 from ...scenario.sections import DataSection
 
 HUBER_DELTA = 0.5
 """Where the Huber loss of a probability turns from quadratic to linear."""
 
-Loss = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Logits and targets, both ``[..., rows, classes]``, to the loss of every row ``[..., rows]`` and its slope by the logits."""
-
-
-def cross_entropy_loss(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cross-entropy of every row against probabilities ``targets``, and ∂/∂logits."""
-    probabilities = softmax(logits)
-    return -np.sum(targets * np.log(np.maximum(probabilities, 1e-300)), axis=-1), probabilities - targets
-
-
 def huber_loss(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Huber loss (Huber, 1964) of the class probabilities, summed over classes, and ∂/∂logits.
+    """Huber loss (Huber, 1964) of the class probabilities, summed over classes, and ∂/∂logits; see ``model.training.Loss``.
 
     Per class with error e: e²/2 up to ``HUBER_DELTA``, beyond it δ·(|e| − δ/2); a wildly wrong answer of a noisy service pulls
     no harder than a moderately wrong one.
@@ -43,50 +33,9 @@ def huber_loss(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.
     return loss, probabilities * (clipped - np.sum(clipped * probabilities, axis=-1, keepdims=True))
 
 
-def fit_clones(
-    model: DistributedQNN,
-    inputs: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    keys: Sequence[Sequence[int]],
-    loss: Loss,
-    steps: int,
-) -> Parameters:
-    """Trains M clones with the structure of ``model``.
-
-    Args:
-        model: structure, head and learning rate; its own parameters are not touched.
-        inputs: encoded angles ``[M, rows, n_qubits]``.
-        targets: what to answer, ``[M, rows, n_classes]``.
-        weights: of the rows, ``[M, rows]``; 0 leaves a row out. Every clone needs a row above 0.
-        keys: M keys of initial parameters.
-        loss: of a row.
-        steps: of Adam.
-
-    Raises:
-        EvaluationFailure: a training diverged.
-    """
-    stack, head = model.stack, model.head
-    start = Parameters.stack([model.initial(key) for key in keys])
-    n_angles = start.angles.shape[1]
-    batch = stack.encode(inputs)
-    shares = weights / weights.sum(axis=1, keepdims=True)
-
-    def gradient(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        angles, parameters = values[:, :n_angles], values[:, n_angles:]
-        readout, tapes = stack.forward(angles, batch)
-        losses, slopes = loss(head.logits(parameters, readout), targets)
-        head_slope, readout_slope = head.backward(parameters, readout, shares[..., None] * slopes)
-        whole = np.concatenate([stack.backward(tapes, readout_slope, n_angles), head_slope], axis=1)
-        return np.sum(shares * losses, axis=-1), whole
-
-    values = minimise(gradient, np.concatenate([start.angles, start.head], axis=1), steps, model.settings.learning_rate)
-    return Parameters(values[:, :n_angles], values[:, n_angles:])
-
-
 def bootstrap_weights(rows: int, generator: np.random.Generator) -> np.ndarray:
-    """How often each of ``rows`` rows is in a bootstrap sample of their number, float64 ``[rows]``."""
-    return generator.multinomial(rows, np.full(rows, 1 / rows)).astype(float)
+    """The share of each of ``rows`` rows in a bootstrap sample of their number, float64 ``[rows]``, summing to 1."""
+    return generator.multinomial(rows, np.full(rows, 1 / rows)) / rows
 
 
 def fit_preprocessors(

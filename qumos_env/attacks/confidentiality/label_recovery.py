@@ -31,33 +31,13 @@ from sklearn.linear_model import LogisticRegression
 from ...evaluation.service import Service
 from ...evaluation.theft import nearest_mean_logits
 from ...model.heads import make_head
-from ...model.stack import CircuitStack, StackBatch
-from ...model.training import Parameters, one_hot, train_stack
-from ...simulation.adjoint import Tape
-from ...simulation.dense import DenseTape
+from ...model.training import Parameters, one_hot
 from ..registry import attack
 from ..results import AttackResult, Curve, Figure
 
 NAME = "label-recovery"
 CONFIDENT = 0.9
 _PERMUTATION = 0x3A5C  # last word of the seed of the owner's renaming
-
-
-class Wiretap(CircuitStack):
-    """The circuits of ``stack``, with a record of every run: angles and readouts, one entry per epoch."""
-
-    def __init__(self, stack: CircuitStack) -> None:
-        self.n_qubits = stack.n_qubits
-        self.engines = stack.engines
-        self.angles: list[np.ndarray] = []
-        self.readouts: list[np.ndarray] = []
-
-    def forward(self, angles: np.ndarray, batch: StackBatch) -> tuple[np.ndarray, list[DenseTape | list[Tape]]]:
-        """See ``CircuitStack``."""
-        values, tapes = super().forward(angles, batch)
-        self.angles.append(angles.copy())
-        self.readouts.append(values.copy())
-        return values, tapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +63,18 @@ def training_traffic(victim: Service, labels: np.ndarray) -> Traffic:
     Raises:
         EvaluationFailure: the training diverged.
     """
-    model, settings = victim.model, victim.model.settings
+    model = victim.model
     inputs = victim.encode(victim.together("train"))
-    start = Parameters.stack([model.initial((victim.seed, index)) for index in range(len(victim.rows))])
-    tap = Wiretap(model.stack)
-    targets = one_hot(labels, victim.n_classes)
-    trained = train_stack(tap, model.head, inputs, targets, start, settings.steps, settings.learning_rate)
-    return Traffic(inputs, np.stack(tap.angles), np.stack(tap.readouts), trained)
+    angles: list[np.ndarray] = []
+    readouts: list[np.ndarray] = []
+
+    def record(used: np.ndarray, returned: np.ndarray) -> None:
+        angles.append(used.copy())
+        readouts.append(returned.copy())
+
+    keys = [(victim.seed, index) for index in range(len(victim.rows))]
+    trained = model.train_towards(inputs, one_hot(labels, victim.n_classes), keys, watch=record)
+    return Traffic(inputs, np.stack(angles), np.stack(readouts), trained)
 
 
 @dataclass(frozen=True, eq=False)
