@@ -80,7 +80,9 @@ def plant(monkeypatch: pytest.MonkeyPatch, template: Evaluation, figures: Figure
         self.scenario.check_design(design, limits=limits)
         assert seed is not None
         asked.append((design.hash, seed, rows))
-        return replace(template, design_hash=design.hash, seed=seed, rows=rows, **figures(design, seed, rows))
+        planted = figures(design, seed, rows)
+        fields = {name: planted.pop(name) for name in ("reward", "per_draw") if name in planted}
+        return replace(template, design_hash=design.hash, seed=seed, rows=rows, measured=template.measured | planted, **fields)
 
     monkeypatch.setattr(Evaluator, "evaluate", evaluate)
     return asked

@@ -14,9 +14,10 @@ from sklearn.metrics import roc_auc_score
 from qumos_env.design import Design, Gate
 from qumos_env.evaluation.controls import RAW_CONTROLS, reference_qnn
 from qumos_env.evaluation.evaluator import Evaluation, Evaluator
+from qumos_env.evaluation.interception import ThiefRows, fit_encoding
 from qumos_env.evaluation.membership import loss_scores
 from qumos_env.evaluation.roc import auc
-from qumos_env.evaluation.theft import TIERS, Thief, ThiefRows, fit_encoding
+from qumos_env.evaluation.theft import TIERS, Thief
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.qnn import DistributedQNN
 from qumos_env.model.training import Parameters

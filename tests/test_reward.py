@@ -1,18 +1,49 @@
 """The reward: its formulas by hand, its bounds, and what it may never do."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qumos_env.errors import QumosError
-from qumos_env.evaluation.reward import BLENDS, Measured, reward_parts
+from qumos_env.evaluation.membership import privacy
+from qumos_env.evaluation.reward import BLENDS, Standing, blend_of
 from qumos_env.scenario.sections import RewardSection
 
 SHARES = st.floats(0, 1, allow_nan=False)
 WEIGHTS = st.tuples(SHARES, SHARES, SHARES).filter(lambda item: sum(item) > 0.01).map(lambda item: [value / sum(item) for value in item])
 CHANCES = st.floats(0.05, 0.95)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the terms measured."""
+
+    accuracy: float
+    theft: float
+    chance: float
+    auc: float
+    cost: float
+    extraction: float | None = None
+    fallback: float | None = None
+
+
+def reward_parts(measured: Measured, weights: RewardSection) -> dict[str, float]:
+    """The parts as the terms' modules state them."""
+    standing = Standing(measured.accuracy, measured.chance, blend_of(weights))
+    shares = {
+        "accuracy": standing.learned,
+        "theft": standing.margin(measured.theft),
+        "membership": standing.learned * privacy(measured.auc),
+        "cost": -measured.cost,
+    }
+    if measured.extraction is not None:
+        shares["extraction"] = standing.margin(measured.extraction)
+    if measured.fallback is not None:
+        shares["resilience"] = standing.kept(measured.fallback)
+    return {name: weights.weight(name) * share for name, share in shares.items()}
 
 
 def section(weights: list[float], cost: float = 0.0, blend: str = "default") -> RewardSection:
@@ -156,5 +187,5 @@ def test_unknown_blends_offer_the_nearest() -> None:
 
 def test_a_registered_blend_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry is open."""
-    monkeypatch.setitem(BLENDS, "accuracy-only", lambda measured, weights: {"accuracy": measured.accuracy})
-    assert reward_parts(Measured(0.9, 0.5, 0.5, 0.5, 0.0), RewardSection(blend="accuracy-only")) == {"accuracy": 0.9}
+    monkeypatch.setitem(BLENDS, "all-or-nothing", lambda standing, rival: float(standing.accuracy > rival))
+    assert reward_parts(Measured(0.9, 0.5, 0.5, 0.5, 0.0), RewardSection(blend="all-or-nothing"))["theft"] == 0.5

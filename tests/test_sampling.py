@@ -8,7 +8,8 @@ from scipy.stats import chisquare
 
 from qumos_env.design import Design
 from qumos_env.design.ansatz import contiguous, ry_cz_ry
-from qumos_env.evaluation.evaluator import Evaluator, design_cost
+from qumos_env.evaluation.costs import design_cost
+from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.model.qnn import DistributedQNN
 from qumos_env.scenario import Scenario, load_scenario, parse_scenario
 from qumos_env.simulation.sampling import sampled_z

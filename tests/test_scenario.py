@@ -310,7 +310,9 @@ def test_the_hash_sees_fields_that_only_change_together() -> None:
     many = [parse_scenario(changed("draws.count", 16) | {"threat": BASE["threat"] | {"membership": kind}}) for kind in ("loss", "lira")]
     hardware = changed("providers.0.noise", {"two_qubit": 0.01})
     noisy = [parse_scenario(hardware | {"service": {"noise": noise}}) for noise in (False, True)]
-    assert len({one.hash for one in (parse_scenario(BASE), even, accurate, whole, *terms, *many, *noisy)}) == 10
+    extended = [parse_scenario(BASE | {"reward": weights | {"others": {name: 0.2}}}) for name in ("toy", "other")]
+    extended += [parse_scenario(BASE | {"extensions": {"toy": {"size": size}}}) for size in (1, 2)]
+    assert len({one.hash for one in (parse_scenario(BASE), even, accurate, whole, *terms, *many, *noisy, *extended)}) == 14
 
 
 def test_contradictions_of_the_adversary_are_named() -> None:
@@ -325,7 +327,7 @@ def test_every_field_is_covered_by_the_tests_of_the_hash() -> None:
     together = {"draws.half_split", "threat.membership", "service.noise"}
     # These need a device for every provider, see test_devices.
     together |= {"budget.dollars", "budget.seconds", "reward.cost_unit"}
-    together |= {f"reward.{name}" for name in ("accuracy", "theft", "membership", "extraction", "resilience")}
+    together |= {f"reward.{name}" for name in ("accuracy", "theft", "membership", "extraction", "resilience", "others")} | {"extensions"}
     ignored = {"title", "description", "compare", "calibration"}
     only_one_value = {"schema_version"}
     fields: set[str] = set()

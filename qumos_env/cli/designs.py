@@ -50,9 +50,9 @@ def evaluate(
     table.add_row("theft gain", f"{result.theft_gain:+.3f}", "", "stolen − control")
     leak = f"{loaded.threat.membership} attack; 0.5 leaks nothing"
     table.add_row("membership AUC", f"{result.membership_auc:.3f}", f"{result.membership_auc_se:.3f}", leak)
-    if result.extraction is not None:
+    if "extraction" in result.measured:
         table.add_row("extracted", f"{result.extraction:.3f}", "", "a customer's clone, trained on the service's answers")
-    if result.fallback is not None:
+    if "fallback" in result.measured:
         table.add_row("in an outage", f"{result.fallback:.3f}", "", f"the owner's fallback without {result.fallback_provider}")
     table.add_row("cost", f"{result.cost:.0f}", "", f"budget {loaded.reward.cost_budget:.0f}")
     console().print(table)

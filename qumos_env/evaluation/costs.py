@@ -8,6 +8,9 @@ from ..design import Design
 from ..hardware.estimate import estimate_parts, inference_job, training_job
 from ..scenario import Scenario
 from ..scenario.providers import device_profiles
+from .terms import Subject, TermResult, term
+
+GATE_CUT_OVERHEAD = 9  # shots per cut, the same for every cut angle
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,24 @@ def running_costs(design: Design, scenario: Scenario, *, quick: bool) -> Running
         training_seconds=training.mean_seconds,
         training_dollars=training.dollars,
     )
+
+
+def design_cost(design: Design, scenario: Scenario) -> float:
+    """Qubits acted on by every gate, times the provider's price, 9-fold per gate cut; a scenario with shots charges per 1,000."""
+    price = [scenario.provider(name).price for name in design.assignment]
+    local = sum(price[design.partition[qubit]] for gate in design.gates for qubit in gate.qubits)
+    return float(local * GATE_CUT_OVERHEAD ** len(design.cut_gates) * (1.0 if design.shots is None else design.shots / 1000))
+
+
+@term("cost", always=True)
+def cost(subject: Subject) -> TermResult:
+    """Reports ``cost`` in the reward's unit, and ``running``: see ``RunningCosts``, empty where a provider names no device.
+
+    Native gates are counted in a search and transpiled for the test rows.
+    """
+    scenario, design = subject.scenario, subject.service.design
+    estimates = running_costs(design, scenario, quick=subject.rows == "search")
+    running = {} if estimates is None else estimates.to_dict()
+    unit = scenario.reward.cost_unit
+    spent = design_cost(design, scenario) if unit == "gates" else running[f"query_{unit}"]
+    return TermResult({}, lambda *_: -spent / scenario.reward.cost_budget, {"cost": spent, "running": running})

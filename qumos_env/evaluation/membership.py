@@ -23,6 +23,8 @@ from sklearn.neural_network import MLPClassifier
 
 from ..errors import QumosError
 from .roc import auc as auc
+from .terms import Subject, TermResult, term
+from .workload import PreparedDraw
 
 OFFLINE_A = 0.3
 """The constant a of RMIA: how far membership is assumed to raise the probability of a row."""
@@ -183,3 +185,38 @@ def _check(target: np.ndarray, shadow: np.ndarray, member: np.ndarray, online: b
         raise QumosError(f"row {int((inside == len(member)).argmax())} trained every shadow model, at least one without it is needed")
     if online and (inside == 0).any():
         raise QumosError(f"row {int((inside == 0).argmax())} trained no shadow model, at least one with it is needed")
+
+
+@term("membership", always=True)
+def membership(subject: Subject) -> TermResult:
+    """Reports ``membership_auc`` of the scenario's attack on the train rows and fresh rows of the same classes.
+
+    With LiRA the draws are each other's shadows, which makes the standard error too small by up to the square root of two.
+    """
+    inside, outside = (
+        loss_scores(subject.answers(name, use), subject.together(labels))
+        for name, use, labels in (("train", 1, "train_labels"), ("nonmembers", 2, "nonmember_labels"))
+    )
+    aucs = _lira(inside, outside, subject.draws) if subject.scenario.threat.membership == "lira" else list(map(auc, inside, outside))
+    return TermResult({"membership_auc": np.array(aucs)}, lambda standing, mean: standing.learned * privacy(mean["membership_auc"]))
+
+
+def privacy(auc: float) -> float:
+    """1 − 2·max(0, AUC − ½): 1 where members cannot be told, and no more than that below ½, which is noise."""
+    return 1 - 2 * max(0.0, auc - 0.5)
+
+
+def _lira(inside: np.ndarray, outside: np.ndarray, draws: Sequence[PreparedDraw]) -> list[float]:
+    """AUC per draw of LiRA with the other draws as shadow models: ``half_split`` trained all on halves of one pool."""
+    pool = np.union1d(draws[0].rows.train, draws[0].rows.nonmembers)
+    losses = np.empty((len(draws), len(pool)))
+    member = np.zeros(losses.shape, bool)
+    for k, draw in enumerate(draws):
+        at = np.searchsorted(pool, draw.rows.train)
+        losses[k, at], losses[k, np.searchsorted(pool, draw.rows.nonmembers)] = inside[k], outside[k]
+        member[k, at] = True
+    found = []
+    for target, shadows in leave_pair_out(len(draws)):
+        scores = lira_online(losses[target], losses[shadows], member[shadows])
+        found.append(auc(scores[member[target]], scores[~member[target]]))
+    return found

@@ -12,6 +12,10 @@ from ..model.heads import softmax
 from ..model.qnn import DistributedQNN
 from ..model.stack import CircuitStack
 from ..model.training import Parameters, one_hot, train_stack
+from .terms import Subject, TermResult, term
+from .workload import split_accuracy
+
+_USE = 100  # number of the question, behind those of rows that every evaluation asks
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,3 +127,22 @@ def _measured(
     if model.design.shots is None:
         return stack.readout(trained.angles, inputs)
     return stack.sampled_readout(trained.angles, inputs, model.design.shots, keys)
+
+
+@term("resilience")
+def resilience(subject: Subject) -> TermResult:
+    """Reports ``fallback``, the owner's accuracy without the provider whose outage costs most, and ``fallback_provider``.
+
+    The missing readouts are taken at their training mean; the provider is chosen on the tuning rows.
+    """
+    service = subject.service
+    rows = np.concatenate([subject.together("tuning"), subject.together("score")], axis=1)
+    train = subject.together("train"), subject.together("train_labels")
+    answers = outage_answers(service.model, service.trained, *train, rows, subject.keys(_USE), "mean")
+    found = {
+        provider: np.array([split_accuracy(mine, draw) for mine, draw in zip(given.argmax(axis=-1), subject.draws, strict=True)])
+        for provider, given in answers.items()
+    }
+    worst = min(found, key=lambda provider: float(found[provider][:, 0].mean()))
+    draws = {"fallback": found[worst][:, 1]}
+    return TermResult(draws, lambda standing, mean: standing.kept(mean["fallback"]), {"fallback_provider": worst})

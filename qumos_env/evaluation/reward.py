@@ -1,12 +1,17 @@
-"""The reward: a named blend of accuracy, resistance to theft, privacy of membership and cost.
+"""The reward: a weighted sum of terms, each of which is worth at most its weight.
 
-With chance the majority frequency, A = max(0, acc − chance)/(1 − chance), T the accuracy of the worst thief, M = 1 − 2·max(0, AUC − ½)
-and C = cost/budget, the default blend is
+Every term turns what it measured into a share between 0 and 1 (cost: from 0 down), in the light of how the owner's model stands.
+With chance the majority frequency of the scored rows and acc the accuracy of the owner's model,
 
-    w_a·A + w_s·clip(acc − T, 0, acc − chance)/(1 − chance) + w_m·A·M − w_c·C.
+    accuracy      A = max(0, acc − chance)/(1 − chance)
+    theft         margin of acc over the accuracy of the strongest thief
+    extraction    margin of acc over the accuracy of a customer's clone
+    membership    A·(1 − 2·max(0, AUC − ½))
+    resilience    clip(fallback − chance, 0, acc − chance)/(1 − chance), fallback the owner's accuracy in the worst outage
+    cost          −cost/budget
 
-Two terms are there where the scenario weighs them: extraction, as theft with the accuracy of a customer's clone in the place of T,
-and resilience, w_r·clip(F − chance, 0, acc − chance)/(1 − chance) with F the accuracy of the owner's fallback in the worst outage.
+What a margin is, is the blend of the scenario: ``default`` takes clip(acc − rival, 0, acc − chance)/(1 − chance), ``product`` takes
+A·min(1, 2·max(0, acc − rival)/(1 − chance)).
 
 Nothing is divided by acc − chance, so nothing blows up near chance, and a model that learned nothing earns nothing for its
 privacy.
@@ -26,74 +31,56 @@ _LEAST_ROOM = 1e-9  # scored rows of one class only: nothing can be learned, and
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a blend sees, averaged over draws: accuracies and ``chance`` in [0, 1], ``auc``, ``cost`` in units of the budget.
-
-    ``extraction`` is the accuracy of a customer's clone and ``fallback`` that of the owner in the worst outage, where they are weighed.
-    """
+class Standing:
+    """How the owner's model stands, averaged over draws: its ``accuracy`` and ``chance``, both in [0, 1], and the blend's margin."""
 
     accuracy: float
-    theft: float
     chance: float
-    auc: float
-    cost: float
-    extraction: float | None = None
-    fallback: float | None = None
+    blend: Blend
+
+    @property
+    def room(self) -> float:
+        """1 − chance: what could be gained over chance."""
+        return max(1 - self.chance, _LEAST_ROOM)
+
+    @property
+    def gain(self) -> float:
+        """What was gained over chance, 0 for a model below it."""
+        return max(0.0, self.accuracy - self.chance)
+
+    @property
+    def learned(self) -> float:
+        """A: the share of the room that was gained."""
+        return self.gain / self.room
+
+    def margin(self, rival: float) -> float:
+        """What the model's lead over an adversary of accuracy ``rival`` is worth, in [0, A]."""
+        return self.blend(self, rival)
+
+    def kept(self, accuracy: float) -> float:
+        """What is left of the gain with only this ``accuracy``, in [0, A]."""
+        return float(np.clip(accuracy - self.chance, 0.0, self.gain)) / self.room
 
 
-def default(measured: Measured, weights: RewardSection) -> dict[str, float]:
-    """The blend of the module's formula."""
-    room = max(1 - measured.chance, _LEAST_ROOM)
-    gain = max(0.0, measured.accuracy - measured.chance)
-    learned = gain / room
-    privacy = 1 - 2 * max(0.0, measured.auc - 0.5)
-    parts = {
-        "accuracy": weights.accuracy * learned,
-        "theft": weights.theft * float(np.clip(measured.accuracy - measured.theft, 0.0, gain)) / room,
-        "membership": weights.membership * learned * privacy,
-        "cost": -weights.cost * measured.cost,
-    }
-    if measured.extraction is not None:
-        parts["extraction"] = weights.extraction * float(np.clip(measured.accuracy - measured.extraction, 0.0, gain)) / room
-    return parts | _resilience(measured, weights)
+Blend = Callable[[Standing, float], float]
+"""The standing of a model and the accuracy of an adversary, to the worth of the lead over it."""
 
 
-def product(measured: Measured, weights: RewardSection) -> dict[str, float]:
-    """Accuracy scaled by how much of it survives each threat: A·(w_a + w_s·min(1, 2·(acc − T)/(1 − chance)) + w_m·M) − w_c·C."""
-    room = max(1 - measured.chance, _LEAST_ROOM)
-    learned = max(0.0, measured.accuracy - measured.chance) / room
-    secure = float(np.clip(2 * (measured.accuracy - measured.theft) / room, 0.0, 1.0))
-    privacy = 1 - 2 * max(0.0, measured.auc - 0.5)
-    parts = {
-        "accuracy": weights.accuracy * learned,
-        "theft": weights.theft * learned * secure,
-        "membership": weights.membership * learned * privacy,
-        "cost": -weights.cost * measured.cost,
-    }
-    if measured.extraction is not None:
-        parts["extraction"] = weights.extraction * learned * float(np.clip(2 * (measured.accuracy - measured.extraction) / room, 0.0, 1.0))
-    return parts | _resilience(measured, weights)
+def default(standing: Standing, rival: float) -> float:
+    """The lead as a share of the room, at most what was gained over chance."""
+    return float(np.clip(standing.accuracy - rival, 0.0, standing.gain)) / standing.room
 
 
-def _resilience(measured: Measured, weights: RewardSection) -> dict[str, float]:
-    """What is left of the gain over chance in the worst outage; the same in every blend."""
-    if measured.fallback is None:
-        return {}
-    gain = max(0.0, measured.accuracy - measured.chance)
-    left = float(np.clip(measured.fallback - measured.chance, 0.0, gain)) / max(1 - measured.chance, _LEAST_ROOM)
-    return {"resilience": weights.resilience * left}
+def product(standing: Standing, rival: float) -> float:
+    """What was learned, scaled by how clear the lead is: half of the room is as good as all of it."""
+    return standing.learned * float(np.clip(2 * (standing.accuracy - rival) / standing.room, 0.0, 1.0))
 
 
-BLENDS: dict[str, Callable[[Measured, RewardSection], dict[str, float]]] = {"default": default, "product": product}
+BLENDS: dict[str, Blend] = {"default": default, "product": product}
 
 
-def check_blend(weights: RewardSection) -> None:
-    """Raises QumosError where the blend is not in the registry."""
+def blend_of(weights: RewardSection) -> Blend:
+    """The blend that the scenario names; raises QumosError where the registry has no such blend."""
     if weights.blend not in BLENDS:
         raise unknown("reward blend", weights.blend, BLENDS)
-
-
-def reward_parts(measured: Measured, weights: RewardSection) -> dict[str, float]:
-    """The named parts of the scenario's blend; their sum is the reward. Raises QumosError for an unknown blend."""
-    check_blend(weights)
-    return BLENDS[weights.blend](measured, weights)
+    return BLENDS[weights.blend]

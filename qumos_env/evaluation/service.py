@@ -1,6 +1,6 @@
-"""The service under attack: K trained models of one design, one per draw, and all rows by number.
+"""The service: K trained models of one design, one per draw, and all rows by number.
 
-An attack gets a victim and takes from it what its adversary may see, and nothing else; what that is, every attack states.
+An attack gets a service, its victim, and takes from it what its adversary may see, and nothing else; what that is, every attack states.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..design import Design
 from ..model.qnn import DistributedQNN
 from ..model.training import Parameters
 from ..scenario import Scenario
-from .workload import Workload
+from .workload import Rows, Workload
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,29 +40,31 @@ class Service:
     preprocessors: tuple[Preprocessor, ...]
 
     @classmethod
-    def train(cls, workload: Workload, design: Design, seed: int) -> Service:
+    def train(cls, workload: Workload, design: Design, seed: int, rows: Rows = "search") -> Service:
         """Trains ``design`` on the K draws of ``seed``: the same models that an evaluation with that seed measures.
+
+        Args:
+            workload: of the scenario.
+            design: the design.
+            seed: of draws and initial angles.
+            rows: for which rows the draws are prepared; the models are the same.
 
         Raises:
             EvaluationFailure: a training diverged.
         """
-        rows = workload.protocol.draws(seed)
-        model = workload.model(design)
-        preprocessors = tuple(workload.owner(draw.train) for draw in rows)
-        features, labels = workload.protocol.dataset.features, workload.protocol.dataset.labels
-        inputs = np.stack([fitted.transform(features[draw.train]) for fitted, draw in zip(preprocessors, rows, strict=True)])
-        keys = [(seed, index) for index in range(len(rows))]
-        trained = model.train_many(inputs, labels[np.stack([draw.train for draw in rows])], keys)
-        return cls(workload, seed, model, trained, rows, preprocessors)
+        draws, model = workload.draws(seed, rows), workload.model(design)
+        inputs, labels = (np.stack([getattr(draw, name) for draw in draws]) for name in ("train", "train_labels"))
+        trained = model.train_many(inputs, labels, [draw.key for draw in draws])
+        return cls(workload, seed, model, trained, tuple(draw.rows for draw in draws), tuple(draw.owner for draw in draws))
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario that the victim serves."""
+        """The scenario that it serves."""
         return self.workload.scenario
 
     @property
     def design(self) -> Design:
-        """The victim's design."""
+        """Its design."""
         return self.model.design
 
     @property
@@ -88,7 +90,7 @@ class Service:
     def together(self, name: str, most: int | None = None) -> np.ndarray:
         """Row numbers ``[K, rows]`` of the draws' field ``name``, cut to the shortest of them, and to ``most``.
 
-        Rows of a field are sorted, so a cut ``score`` is shuffled first, with the victim's seed.
+        Rows of a field are sorted, so a cut ``score`` is shuffled first, with its seed.
         """
         found = [getattr(draw, name) for draw in self.rows]
         size = min(min(map(len, found)), most or len(self.labels))

@@ -43,3 +43,15 @@ def mean_interval(values: np.ndarray, confidence: float = CONFIDENCE) -> Interva
         return Interval(mean, np.nan, np.nan)
     margin = float(student.ppf((1 + confidence) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found)))
     return Interval(mean, mean - margin, mean + margin)
+
+
+def standard_error(values: np.ndarray, units: np.ndarray) -> float:
+    """Standard error of the mean of ``values`` ``[n]`` over the independent units numbered ``units`` ``[n]``; 0 for a single one."""
+    means = np.bincount(units, values) / np.bincount(units)
+    return float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
+
+
+def jackknife_error(leave_one_out: np.ndarray) -> float:
+    """Jackknife standard error (Tukey, 1958) from the n leave-one-out estimates; 0 where there are none."""
+    n = len(leave_one_out)
+    return float(np.sqrt((n - 1) / n * np.sum((leave_one_out - leave_one_out.mean()) ** 2))) if n > 1 else 0.0

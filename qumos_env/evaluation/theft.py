@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -40,29 +41,19 @@ from ..model.cutting.estimator import CutEngine
 from ..model.heads import Head, LinearHead, make_head, softmax
 from ..model.stack import CircuitStack
 from ..model.training import Parameters, one_hot, train_stack
+from ..scenario.scenario import MIN_ADVANTAGE
 from ..scenario.sections import ModelSection, ThreatSection
+from .interception import ThiefRows
+from .reward import Standing
+from .terms import Fact, Means, Subject, TermResult, term
+from .workload import split_accuracy
 
 Source = Literal["labels", "queries"]
 """What a thief learns from: true labels of its rows, or the service's answers to them."""
 CUT_VARIANTS = "cut-variants"
+QUERIES_ONLY = "queries only"  # no provider can have this name
 _LEAST_SPREAD = 1e-2  # a reading that hardly differs between rows is not blown up
 _Keys = Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class ThiefRows:
-    """Rows as the thief can encode them, ``[rows, n_qubits]``: as fitted to intercepted queries, and by its own preprocessing.
-
-    With a leading axis, the rows of many draws.
-    """
-
-    intercepted: np.ndarray
-    own: np.ndarray
-
-    @classmethod
-    def stack(cls, many: Sequence[ThiefRows]) -> ThiefRows:
-        """The rows of many draws as one, with a leading axis."""
-        return cls(np.stack([one.intercepted for one in many]), np.stack([one.own for one in many]))
 
 
 @dataclass(frozen=True)
@@ -226,19 +217,6 @@ def nearest_mean_logits(features: np.ndarray, goal: np.ndarray, targets: np.ndar
     return targets @ means.swapaxes(-1, -2) - 0.5 * np.sum(means**2, axis=-1)[..., None, :]
 
 
-def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The angles ``[targets, n_qubits]`` that a ridge regression from raw ``features`` to intercepted ``angles`` predicts.
-
-    Solved in the space of the few rows; the ridge is a thousandth of the mean squared norm of a row, enough to be well-posed.
-    """
-    centre, level = features.mean(axis=0), angles.mean(axis=0)
-    rows = features - centre
-    gram = rows @ rows.T
-    ridge = 1e-3 * max(float(np.trace(gram)) / len(rows), 1e-12)
-    coefficients = rows.T @ np.linalg.solve(gram + ridge * np.eye(len(rows)), angles - level)
-    return (targets - centre) @ coefficients + level
-
-
 def guess_rest(design: Design, held: set[int]) -> Design:
     """A one-layer RY-CZ-RY ansatz on every part that is not ``held``; the held parts stay empty."""
     gates: list[Gate] = []
@@ -247,6 +225,67 @@ def guess_rest(design: Design, held: set[int]) -> Design:
             for block in ry_cz_blocks(1):
                 gates += block.fitted(part.qubits).gates(part.qubits)
     return Design(design.partition, design.assignment, tuple(gates))
+
+
+def queries_only(subject: Subject) -> Thief:
+    """A thief that broke into nothing: it has its rows and the service's answers to them."""
+    return _thief(subject, QUERIES_ONLY)
+
+
+def _thief(subject: Subject, providers: str | Sequence[str]) -> Thief:
+    service, scenario = subject.service, subject.scenario
+    return Thief(service.design, providers, service.n_classes, scenario.model, scenario.threat, scenario.data.axis)
+
+
+@term("theft", always=True)
+def theft(subject: Subject) -> TermResult:
+    """Every coalition's thief by every tier of the scenario; the strongest is chosen on tuning rows and scored on others.
+
+    Reports ``theft``, its accuracy, ``theft_provider`` and ``theft_tier``; ``control`` and ``control_name``: C*, what the thief's rows
+    alone give, and ``theft_gain``, what the loot adds to it; ``thieves``: ``provider/tier`` -> accuracy; ``nothing_worth_stealing``:
+    the owner's model is not clearly better than the control. On the test rows ``query_control`` too: what the rows and the service's
+    answers to them give without loot, by the tier ``guessed-rest`` with everything guessed. It depends on the design, so it is no
+    part of a reward.
+    """
+    scenario = subject.scenario
+    groups = [
+        group
+        for group in combinations(scenario.provider_names, scenario.threat.coalition)
+        if any(subject.service.design.held_by(provider) for provider in group)
+    ]
+    trials = [(thief, tier) for group in groups for thief in [_thief(subject, group)] for tier in thief.tiers(scenario.threat.tiers)]
+    if subject.rows == "test":
+        trials.append((queries_only(subject), "guessed-rest"))
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(thief.provider for thief, _ in trials))}
+    rows, targets = (ThiefRows.stack([getattr(draw, name) for draw in subject.draws]) for name in ("thief", "targets"))
+    labels, answers = subject.together("thief_labels"), subject.answers("queries", 3)
+    tuning: dict[tuple[str, str], np.ndarray] = {}
+    scored: dict[tuple[str, str], np.ndarray] = {}
+    for thief, tier in trials:
+        keys = subject.keys(numbers[thief.provider])
+        given = thief.attack(tier, subject.service.trained, rows, labels, answers, targets, keys).argmax(axis=-1)
+        split = [split_accuracy(mine, draw) for mine, draw in zip(given, subject.draws, strict=True)]
+        tuning[thief.provider, tier], scored[thief.provider, tier] = np.array(split).T
+    query_control = scored.pop((QUERIES_ONLY, "guessed-rest"), None)
+    # Chosen on the tuning rows pooled over draws, so that the maximum over thieves is not inflated by the scored rows.
+    strongest = max(scored, key=lambda name: float(tuning[name].mean()))
+    control, advantage = subject.control, subject.accuracy - subject.control.accuracies
+    rational = scenario.threat.thief == "rational"
+
+    def share(standing: Standing, means: Means) -> float:
+        # A rational thief keeps what its rows give where the loot gives less: no design gains by making its training fail.
+        return standing.margin(max(means["theft"], means["control"]) if rational else means["theft"])
+
+    facts: dict[str, Fact] = {
+        "theft_provider": strongest[0],
+        "theft_tier": strongest[1],
+        "theft_gain": float(scored[strongest].mean() - control.accuracies.mean()),
+        "control_name": control.name,
+        "query_control": None if query_control is None else float(query_control.mean()),
+        "nothing_worth_stealing": bool(advantage.mean() < MIN_ADVANTAGE * subject.standard_error(advantage)),
+        "thieves": {"/".join(name): float(values.mean()) for name, values in scored.items()},
+    }
+    return TermResult({"theft": scored[strongest], "control": control.accuracies}, share, facts)
 
 
 _Tier = Callable[[Thief, np.ndarray, _Lesson], np.ndarray]

@@ -15,7 +15,7 @@ from ..design import Design
 from ..model.qnn import DistributedQNN
 from ..scenario import Scenario
 from .controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
-from .theft import ThiefRows, fit_encoding
+from .interception import ThiefRows, fit_encoding
 
 Rows = Literal["search", "test"]
 
@@ -26,8 +26,9 @@ class PreparedDraw:
 
     Attributes:
         key: seeds of everything that is drawn for it.
+        rows: the row numbers that were drawn.
+        owner: the owner's preprocessing, fitted on the train rows.
         train, score, nonmembers, tuning: encoded with the owner's preprocessing (fitted on the train rows), with their labels.
-        train_rows, nonmember_rows: their row numbers.
         thief: the thief's rows as it can encode them; ``queries`` are the same rows as the owner's service encodes them.
         targets: tuning rows, then scored rows, as the thief can encode them.
         raw_thief, raw_targets: thief rows and targets as raw features.
@@ -36,6 +37,8 @@ class PreparedDraw:
     """
 
     key: tuple[int, int]
+    rows: Draw
+    owner: Preprocessor
     train: np.ndarray
     train_labels: np.ndarray
     score: np.ndarray
@@ -50,8 +53,6 @@ class PreparedDraw:
     raw_thief: np.ndarray
     raw_targets: np.ndarray
     tuning: np.ndarray
-    train_rows: np.ndarray
-    nonmember_rows: np.ndarray
     clone_queries: np.ndarray
     clone_score: np.ndarray
 
@@ -128,6 +129,8 @@ class Workload:
 
         return PreparedDraw(
             key=key,
+            rows=draw,
+            owner=owner,
             train=owner.transform(features[draw.train]),
             train_labels=labels[draw.train],
             score=owner.transform(features[scored]),
@@ -142,8 +145,6 @@ class Workload:
             raw_thief=features[draw.thief],
             raw_targets=features[targets],
             tuning=owner.transform(features[draw.tuning]),
-            train_rows=draw.train,
-            nonmember_rows=draw.nonmembers,
             clone_queries=customer.transform(features[draw.tuning]),
             clone_score=customer.transform(features[scored]),
         )

@@ -46,7 +46,10 @@ MIN_ADVANTAGE = 2.0
 
 
 class Scenario(Section):
-    """One distributed-design problem; see the module and the classes of its sections."""
+    """One distributed-design problem; see the module and the classes of its sections.
+
+    ``extensions`` holds settings of what was registered beside the package's own terms and attacks, a table for each.
+    """
 
     schema_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
@@ -63,6 +66,7 @@ class Scenario(Section):
     budget: BudgetSection = BudgetSection()
     reward: RewardSection = RewardSection()
     providers: Annotated[tuple[Provider, ...], Field(min_length=1)]
+    extensions: dict[str, dict[str, float | int | str | bool]] = Field(default={})
     calibration: dict[str, float | int | str | bool] = Field(default={})
 
     @model_validator(mode="after")
@@ -139,6 +143,8 @@ class Scenario(Section):
     def hash(self) -> str:
         """SHA-256 over everything that defines the problem (prose and calibration figures are left out)."""
         content = self.model_dump(mode="json", exclude={"title", "description", "calibration", "compare"})
+        if not self.extensions:
+            del content["extensions"]  # as before there were any
         devices = [provider.profile for provider in self.providers]
         if any(devices):
             content["devices"] = [None if profile is None else profile.model_dump(mode="json") for profile in devices]

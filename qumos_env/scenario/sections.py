@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ..design.gates import REGISTRY
 
@@ -169,13 +169,16 @@ class BudgetSection(Section):
         return self.dollars is not None or self.seconds is not None
 
 
+_TERMS = ("accuracy", "theft", "membership", "cost", "extraction", "resilience")
+
+
 class RewardSection(Section):
     """The blend of the reward: weights of accuracy, of resistance to theft by a provider, privacy of membership, resistance to extraction
     by a customer and resilience to the outage of a provider, and the price of cost.
 
     The weights but that of cost sum to 1; what has no weight is not measured, theft and membership excepted. ``cost_budget`` is the
     cost that counts as 1, in ``cost_unit``: gates, or the dollars or seconds of answering the rows of ``[budget]`` on the providers'
-    devices.
+    devices. ``others`` are weights of terms that were registered beside those of the package.
     """
 
     blend: str = "default"
@@ -187,10 +190,27 @@ class RewardSection(Section):
     cost: Share = 0.0
     cost_budget: Annotated[FiniteFloat, Field(gt=0)] = 100.0
     cost_unit: Literal["gates", "dollars", "seconds"] = "gates"
+    others: dict[str, Share] = Field(default={})
+
+    def weight(self, term: str) -> float:
+        """The weight of the term called ``term``; 0 where it has none."""
+        return float(getattr(self, term)) if term in _TERMS else self.others.get(term, 0.0)
 
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> RewardSection:
-        total = self.accuracy + self.theft + self.membership + self.extraction + self.resilience
+        for name in self.others:
+            if name in type(self).model_fields:
+                raise ValueError(f"others.{name}: {name} is a field of the reward itself")
+        total = sum(self.weight(name) for name in (*_TERMS, *self.others) if name != "cost")
         if not math.isclose(total, 1.0, abs_tol=1e-9):
-            raise ValueError(f"accuracy + theft + membership + extraction + resilience must be 1, they sum to {total:g}")
+            names = " + ".join((*(name for name in _TERMS if name != "cost"), *self.others))
+            raise ValueError(f"{names} must be 1, they sum to {total:g}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_terms(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Scenarios without them hash as they did before there were any."""
+        data: dict[str, Any] = dump(self)
+        if not self.others:
+            data.pop("others", None)
+        return data

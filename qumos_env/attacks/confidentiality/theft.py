@@ -17,9 +17,9 @@ import numpy as np
 
 from ...errors import QumosError, unknown
 from ...evaluation.controls import RAW_CONTROLS
-from ...evaluation.evaluator import QUERIES_ONLY
+from ...evaluation.interception import ThiefRows
 from ...evaluation.service import Service
-from ...evaluation.theft import AUDIT_TIERS, Source, Thief, ThiefRows
+from ...evaluation.theft import AUDIT_TIERS, QUERIES_ONLY, Source, Thief
 from ...evaluation.workload import PreparedDraw
 from ...model.training import Parameters, one_hot
 from ..registry import attack
