@@ -16,10 +16,10 @@ from qumos_env.attacks.availability.slowdown import (
     percentile_response,
     simulated_responses,
 )
-from qumos_env.attacks.registry import ATTACKS
+from qumos_env.attacks.suite import ATTACKS
 from qumos_env.design import Design, Gate
 from qumos_env.design.circuits import bind, input_symbol, part_fragments, weight_symbol
-from qumos_env.evaluation.outage import FALLBACKS, outage_answers, outages
+from qumos_env.evaluation.outage import FALLBACKS, outage_answers, outages, without_gates_to
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.statistics import mean_interval
 from qumos_env.evaluation.workload import Workload
@@ -27,6 +27,7 @@ from qumos_env.model.qnn import DistributedQNN
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import parse_scenario
 from qumos_env.scenario.sections import ModelSection
+from qumos_env.simulation.channels import NoiseSpec
 
 
 def gates(text: str) -> tuple[Gate, ...]:
@@ -194,3 +195,40 @@ def test_attacks_on_one_provider_slow_the_service_down(victim: Service) -> None:
     calm = figures[0].controls
     assert calm is not None
     np.testing.assert_allclose(calm, 1, atol=0.15)
+
+
+def test_the_rest_of_a_noisy_service_is_noisy() -> None:
+    """Readouts of the remaining part are those of cirq's density matrices with its provider's noise, and no longer the exact ones."""
+    noise = {"aurora": NoiseSpec(0.1, 0.2, amplitude_damping=0.1)}
+    generator = np.random.default_rng(4)
+    for design in (DESIGN, CUT):
+        model = DistributedQNN(design, 2, ModelSection(head="linear"), "ry", noise)
+        angles, inputs = generator.uniform(-3, 3, (1, design.n_trainable)), generator.uniform(0, 3, (1, 2, 4))
+        trained = Parameters(angles, generator.normal(size=(1, 10)))
+        found = outages(model, trained, inputs, np.zeros((1, 2), int), inputs, [[0]])["borealis"]
+        fragment = part_fragments(design, "ry")[0]
+        names = {weight_symbol(index): angles[0, index] for index in fragment.weights}
+        line = [cirq.LineQubit(qubit) for qubit in fragment.qubits]
+        simulator = cirq.DensityMatrixSimulator(dtype=np.complex128)
+        for row in range(2):
+            circuit = cirq.resolve_parameters(
+                noise["aurora"].noisy(fragment.circuit), names | {input_symbol(qubit): inputs[0, row, qubit] for qubit in fragment.qubits}
+            )
+            expected = simulator.simulate_expectation_values(circuit, [cirq.Z(qubit) for qubit in line], qubit_order=line)
+            np.testing.assert_allclose(found.rest[0, row, :2], np.real(expected), atol=1e-5)
+
+
+def test_angles_follow_their_gates_when_gates_are_lost() -> None:
+    """Fewer gates may have another canonical order; every gate that is left keeps its own angle."""
+    design = Design((0, 0, 1, 1), ("a", "b"), gates("rzz 1 2, rx 1, rx 0, ry 0, rx 0, ry 1, rzz 0 1, rx 2, rx 3, ry 3, rx 3"))
+    left, kept = without_gates_to(design, {1})
+    angles = np.random.default_rng(0).uniform(-3, 3, design.n_trainable)
+    before, after = part_fragments(design, "ry")[0], part_fragments(left, "ry")[0]
+    bound = [
+        bind(fragment.circuit, {weight_symbol(index): values[index] for index in fragment.weights})
+        for fragment, values in ((before, angles), (after, angles[kept]))
+    ]
+    names = {input_symbol(qubit): 0.3 + qubit for qubit in range(4)}
+    unitaries = [cirq.unitary(cirq.resolve_parameters(circuit, names)) for circuit in bound]
+    np.testing.assert_allclose(*unitaries, atol=1e-8)
+    assert len(left.gates) == len(design.gates) - 1 and kept != sorted(kept)

@@ -18,7 +18,7 @@ from qumos_env.errors import QumosError
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.cutting.estimator import CutEngine
 from qumos_env.model.heads import make_head
-from qumos_env.model.noisy import NoisyStack
+from qumos_env.model.measured import MeasuredCircuits
 from qumos_env.model.qnn import DistributedQNN
 from qumos_env.model.stack import CircuitStack
 from qumos_env.model.training import Parameters
@@ -75,7 +75,7 @@ def test_noisy_answers_are_those_of_the_uncut_circuit() -> None:
     noise = {"aurora": NoiseSpec(one_qubit=0.02, two_qubit=0.05)}
     model = DistributedQNN(design, 2, ModelSection(head="linear"), noise=noise)
     keys = [[qubit] for qubit in range(4)]
-    expected = NoisyStack(design, model.axis, noise).sampled_readout(
+    expected = MeasuredCircuits(design, model.axis, noise).noisy.sampled_readout(
         np.repeat(angles[None], 4, axis=0), np.repeat(inputs[None], 4, axis=0), 200, keys
     )
     np.testing.assert_allclose(readout_of(model, angles, inputs, keys), expected[range(4), :, range(4)].T, atol=1e-9)

@@ -12,7 +12,7 @@ from qumos_env.errors import QumosError
 from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.noisy import NoisyStack
+from qumos_env.model.measured import MeasuredCircuits
 from qumos_env.model.qnn import DistributedQNN
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import Scenario, parse_scenario
@@ -44,19 +44,19 @@ def oracle(angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
 def test_every_part_has_the_noise_of_its_provider() -> None:
     generator = np.random.default_rng(0)
     angles, inputs = generator.uniform(-3, 3, (2, DESIGN.n_trainable)), generator.uniform(0, 3, (2, 3, 4))
-    found = NoisyStack(DESIGN, "ry", NOISE).readout(angles, inputs)
+    found = MeasuredCircuits(DESIGN, "ry", NOISE).noisy.readout(angles, inputs)
     np.testing.assert_allclose(found, [oracle(*one) for one in zip(angles, inputs, strict=True)], atol=1e-5)
-    sampled = NoisyStack(DESIGN, "ry", NOISE).sampled_readout(angles, inputs, 200_000, [[1], [2]])
+    sampled = MeasuredCircuits(DESIGN, "ry", NOISE).noisy.sampled_readout(angles, inputs, 200_000, [[1], [2]])
     assert 0 < np.abs(sampled - found).max() < 5 / np.sqrt(200_000)
 
 
 def test_a_cut_gate_has_the_noise_of_one_qubit_gates_on_either_side() -> None:
     design = Design((0, 1), ("aurora", "borealis"), (Gate("ry", (0,)), Gate("rzz", (0, 1)), Gate("ry", (1,))))
-    only = {"aurora": NoiseSpec(one_qubit=0.3)}
-    found = NoisyStack(design, "ry", only).readout(np.array([[0.4, 0.9, -0.2]]), np.array([[[0.3, 1.1]]]))[0, 0]
+    only = {"aurora": NoiseSpec(one_qubit=0.3, amplitude_damping=0.2, phase_damping=0.1)}
+    found = MeasuredCircuits(design, "ry", only).readout(np.array([[0.4, 0.9, -0.2]]), np.array([[[0.3, 1.1]]]))[0, 0]
     a, b = cirq.LineQubit.range(2)
     turn = cirq.ZZPowGate(exponent=0.9 / np.pi, global_shift=-0.5)
-    lost = cirq.depolarize(0.3)(a)
+    lost = [cirq.depolarize(0.3)(a), cirq.amplitude_damp(0.2)(a), cirq.phase_damp(0.1)(a)]
     circuit = cirq.Circuit(cirq.ry(0.3)(a), lost, cirq.ry(1.1)(b), cirq.ry(0.4)(a), lost, turn(a, b), lost, cirq.ry(-0.2)(b))
     state = cirq.DensityMatrixSimulator(dtype=np.complex128)
     np.testing.assert_allclose(found, np.real(state.simulate_expectation_values(circuit, [cirq.Z(a), cirq.Z(b)])), atol=1e-5)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..design.circuits import joint_fragments
+from ..design import Design, Gate
 from ..model.heads import softmax
+from ..model.measured import MeasuredCircuits
 from ..model.qnn import DistributedQNN
 from ..model.stack import CircuitStack
 from ..model.training import Parameters, one_hot, train_stack
@@ -72,6 +73,20 @@ def new_head(outage: Outage) -> np.ndarray:
 FALLBACKS: dict[str, Callable[[Outage], np.ndarray]] = {"zero": zero, "mean": mean, "new head": new_head}
 
 
+def without_gates_to(design: Design, parts: Collection[int]) -> tuple[Design, list[int]]:
+    """``design`` without the cut gates that touch ``parts``, and which of its angles the trainable gates that are left had."""
+    lost = {placed for placed in design.cut_gates if not {design.partition[qubit] for qubit in placed.gate.qubits}.isdisjoint(parts)}
+    kept = [placed.gate for placed in design.placed_gates if placed not in lost]
+    trainable = [placed for placed in design.placed_gates if placed.gate.trainable]
+    # The canonical order of fewer gates may be another one; equal gates keep theirs.
+    numbers: dict[Gate, list[int]] = {}
+    for number, placed in enumerate(trainable):
+        if placed not in lost:
+            numbers.setdefault(placed.gate, []).append(number)
+    left = replace(design, gates=tuple(kept))
+    return left, [numbers[gate].pop(0) for gate in left.gates if gate.trainable]
+
+
 def outages(
     model: DistributedQNN,
     trained: Parameters,
@@ -92,7 +107,7 @@ def outages(
     """
     design = model.design
     train_full = model.stack.readout(trained.angles, train_inputs)
-    full = None if design.cut_gates else _measured(model, model.stack, trained, inputs, keys)
+    full = None if design.cut_gates else model.circuits.readout(trained.angles, inputs, design.shots, keys)
     found = {}
     for provider in dict.fromkeys(design.assignment):
         own = {part.index for part in design.held_by(provider)}
@@ -100,8 +115,11 @@ def outages(
         if full is not None:
             train_rest, rest = train_full.copy(), full.copy()
         else:
-            remaining = CircuitStack(joint_fragments(design, model.axis, set(range(design.n_parts)) - own), design.n_qubits)
-            train_rest, rest = remaining.readout(trained.angles, train_inputs), _measured(model, remaining, trained, inputs, keys)
+            left, kept = without_gates_to(design, own)
+            remaining = MeasuredCircuits(left, model.axis, model.circuits.noise)
+            angles = trained.angles[:, kept]
+            train_rest = remaining.exact.readout(angles, train_inputs)
+            rest = remaining.readout(angles, inputs, design.shots, keys)
         train_rest[:, :, missing] = rest[:, :, missing] = 0.0
         found[provider] = Outage(model, trained, missing, train_rest, train_full, train_labels, rest)
     return found
@@ -119,14 +137,6 @@ def outage_answers(
     """Per provider, the class probabilities ``[K, rows, classes]`` of the ``fallback`` while it is out; arguments as ``outages``."""
     found = outages(model, trained, train_inputs, train_labels, inputs, keys)
     return {provider: FALLBACKS[fallback](one) for provider, one in found.items()}
-
-
-def _measured(
-    model: DistributedQNN, stack: CircuitStack, trained: Parameters, inputs: np.ndarray, keys: Sequence[Sequence[int]]
-) -> np.ndarray:
-    if model.design.shots is None:
-        return stack.readout(trained.angles, inputs)
-    return stack.sampled_readout(trained.angles, inputs, model.design.shots, keys)
 
 
 @term("resilience")

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 
 from ..design import Design
-from ..design.circuits import initial_angles, joint_fragments
+from ..design.circuits import initial_angles
 from ..errors import QumosError
 from ..scenario.sections import DataSection, ModelSection
 from ..simulation.channels import NoiseSpec
 from .heads import make_head, softmax
-from .noisy import NoisyStack
-from .stack import CircuitStack
+from .measured import MeasuredCircuits
 from .training import Loss, Parameters, Watch, cross_entropy, one_hot, train_stack
-
-if TYPE_CHECKING:
-    from .cutting.estimator import CutEngine
 
 
 class DistributedQNN:
@@ -51,19 +47,9 @@ class DistributedQNN:
         self.settings = settings or ModelSection()
         self.axis = axis or DataSection.model_fields["axis"].default
         self.head = make_head(self.settings.head, design.n_qubits, n_classes)
-        self.stack = CircuitStack(joint_fragments(design, self.axis), design.n_qubits)
-        self.noise = dict(noise or {})
+        self.circuits = MeasuredCircuits(design, self.axis, noise)
+        self.stack = self.circuits.exact
         self.parameters: Parameters | None = None
-
-    @cached_property
-    def _noisy(self) -> NoisyStack:
-        return NoisyStack(self.design, self.axis, self.noise)
-
-    @cached_property
-    def _cut(self) -> CutEngine:
-        from .cutting.estimator import CutEngine  # which builds on this module
-
-        return CutEngine(self.design, self.axis)
 
     def initial(self, key: Sequence[int]) -> Parameters:
         """Initial parameters, a function of the design and ``key`` alone."""
@@ -124,35 +110,19 @@ class DistributedQNN:
 
     def answers(self, parameters: Parameters, inputs: np.ndarray, keys: Sequence[Sequence[int]]) -> np.ndarray:
         """What the service answers, ``[M, rows, n_classes]``: as ``probabilities``, but with the noise of the providers' hardware and from
-        the design's shots, where there are any.
-
-        With shots, every variant of every part of a design with gate cuts is run that often, and ⟨Z⟩ is the product-of-means estimate from
-        their results (see ``cutting.estimator``), which may leave [-1, 1]. Its variance is that of ``CutEngine.predicted_variance``: more
-        than the uncut circuit's from as many runs in all, often less than from as many shots. With noise too it is the uncut circuit that
-        is sampled, each cut gate with the noise of one-qubit gates, so the variance of those answers is that of the uncut circuit.
-
-        ``keys`` seed the shots of each of the M models.
+        the design's shots, where there are any; see ``MeasuredCircuits``. ``keys`` seed the shots of each of the M models.
 
         Raises:
             QumosError: shots and more gate cuts than can be recombined.
         """
-        stack = self._noisy if self.noise else self.stack
-        if self.design.shots is None:
-            readout = stack.readout(parameters.angles, inputs)
-        elif self.design.cut_gates and not self.noise:
-            readout = self._recombined_readout(parameters.angles, inputs, self.design.shots, keys)
-        else:
-            readout = stack.sampled_readout(parameters.angles, inputs, self.design.shots, keys)
+        readout = self.circuits.readout(parameters.angles, inputs, self.design.shots, keys)
         return softmax(self.head.logits(parameters.head, readout))
 
-    def _recombined_readout(self, angles: np.ndarray, inputs: np.ndarray, shots: int, keys: Sequence[Sequence[int]]) -> np.ndarray:
-        """⟨Z⟩ float ``[M, rows, n_qubits]``, each model's from its own generator, so that it does not depend on the models beside it."""
-        values = []
-        for model, key in enumerate(keys):
-            one = slice(model, model + 1)
-            results = self._cut.run(angles[one], inputs[one], shots, np.random.default_rng(key))
-            values.append(self._cut.reconstruct(angles[one], results)[0])
-        return np.stack(values)
+    def with_shots(self, shots: int | None) -> DistributedQNN:
+        """The same model, answering from ``shots`` runs of every circuit, or exactly."""
+        other = copy(self)
+        other.design = replace(self.design, shots=shots)
+        return other
 
     def fit(self, inputs: np.ndarray, labels: np.ndarray, seed: int = 0) -> DistributedQNN:
         """Trains and keeps the parameters; returns the model. Raises QumosError for inputs, labels or a seed that do not fit."""

@@ -91,9 +91,10 @@ class NoiseSpec:
         Raises:
             QumosError: a gate on more than two qubits, for which there is no rate.
         """
-        return cirq.Circuit([op, *self._behind(op)] for op in circuit.all_operations())
+        return cirq.Circuit([op, *self.behind(op)] for op in circuit.all_operations())
 
-    def _behind(self, op: cirq.Operation) -> Iterator[cirq.Operation]:
+    def behind(self, op: cirq.Operation) -> Iterator[cirq.Operation]:
+        """The channels behind one operation; none behind a channel. Raises QumosError as ``noisy``."""
         if not op.qubits or _is_channel(op):
             return
         if len(op.qubits) > 2:
