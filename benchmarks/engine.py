@@ -11,7 +11,7 @@ import cirq
 import numpy as np
 
 from qumos_env.design.ansatz import ry_cz_ry
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 
 from .gradient import LAYERS, SIZES
 from .registry import Outcome, Row, Target, case
@@ -42,12 +42,12 @@ def _in_turns(actions: Mapping[str, Callable[[], object]], repeats: int, budget:
 @case(
     "many",
     f"{MODELS} trainings of one design (two parts of 4 qubits; RY, then twice a CZ ring and RY; linear head, default steps) on"
-    f" {SIZES[4]} samples each, together by DistributedQNN.train_many and one after the other by train; processor time.",
+    f" {SIZES[4]} samples each, together by QNN.train_many and one after the other by train; processor time.",
 )
 def many(repeats: int) -> Outcome:
     """Both must train to the same classifiers."""
     generator = np.random.default_rng(0)
-    model = DistributedQNN(ry_cz_ry((0, 0, 0, 0, 1, 1, 1, 1), ("alpha", "beta"), 2), 2)
+    model = QNN(ry_cz_ry((0, 0, 0, 0, 1, 1, 1, 1), ("alpha", "beta"), 2), 2)
     inputs, labels = generator.uniform(0, np.pi, (MODELS, SIZES[4], 8)), generator.integers(0, 2, (MODELS, SIZES[4]))
     keys = [[seed] for seed in range(MODELS)]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .design import Design
     from .env.design_env import DesignEnv
     from .evaluation.evaluator import Evaluation, Evaluator
-    from .model.qnn import DistributedQNN
+    from .model.estimator import DistributedQNN
     from .scenario import Scenario, list_scenarios, load_scenario
     from .simulation.layer import QuantumLayer
 
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Design": "design",
     "DesignEnv": "env.design_env",
-    "DistributedQNN": "model.qnn",
+    "DistributedQNN": "model.estimator",
     "Evaluation": "evaluation.evaluator",
     "Evaluator": "evaluation.evaluator",
     "QuantumLayer": "simulation.layer",

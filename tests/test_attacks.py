@@ -19,7 +19,7 @@ from qumos_env.evaluation.membership import loss_scores
 from qumos_env.evaluation.roc import auc
 from qumos_env.evaluation.theft import TIERS, Thief
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import Scenario, parse_scenario
 from qumos_env.scenario.sections import ModelSection, ThreatSection
@@ -117,7 +117,7 @@ def test_the_loot_is_the_trained_angles(parity_file: Path) -> None:
     workload = Workload(scenario)
     # Three rotations in front of the chain turn the encoding away unless they are trained.
     design = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("rx 0, ry 0, rx 1, ry 1, rx 2, ry 2, cx 0 1, cx 1 2"))
-    model = DistributedQNN(design, 2, scenario.model, scenario.data.axis)
+    model = QNN(design, 2, scenario.model, scenario.data.axis)
     thief = Thief(design, "aurora", 2, scenario.model, scenario.threat, scenario.data.axis)
     draw = workload.draws(0, "search")[0]
     trained = model.train(draw.train, draw.train_labels, draw.key)
@@ -231,7 +231,7 @@ def test_draws_are_attacked_apart(tier: str) -> None:
 def test_the_service_is_distilled_by_guessing_the_rest() -> None:
     """With the whole design at one provider there is no rest to guess, only the owner's kind of head to fit to its answers."""
     design = Design((0, 0, 0, 0), ("aurora",), gates("ry 0, cz 0 1, ry 1, cz 2 3, ry 2"))
-    model = DistributedQNN(design, 2, ModelSection(), "ry")
+    model = QNN(design, 2, ModelSection(), "ry")
     generator = np.random.default_rng(0)
     owner = Parameters(generator.uniform(-np.pi, np.pi, 3), np.array([4.0, 0.3, -0.3]))
     inputs = generator.uniform(0, np.pi, (30, 4))
@@ -337,9 +337,9 @@ def test_rows_that_neither_side_saw_give_one_half() -> None:
     """A trained model's loss does not tell two fresh samples apart."""
     generator = np.random.default_rng(2)
     inputs, labels = generator.uniform(0, np.pi, (320, 4)), generator.integers(0, 2, 320)
-    model = DistributedQNN(DEEP, 2, ModelSection(head="linear", steps=150))
-    model.fit(inputs[:20], labels[:20])
-    scores = loss_scores(model.predict_proba(inputs), labels)
+    model = QNN(DEEP, 2, ModelSection(head="linear", steps=150))
+    trained = model.train(inputs[:20], labels[:20], [0])
+    scores = loss_scores(model.probabilities(trained, inputs), labels)
     never = auc(scores[20:170], scores[170:])
     assert abs(never - 0.5) < 3 * np.sqrt((150 + 150 + 1) / (12 * 150 * 150))
     assert auc(scores[:20], scores[20:]) > 0.7

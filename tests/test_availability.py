@@ -23,7 +23,7 @@ from qumos_env.evaluation.outage import FALLBACKS, outage_answers, outages, with
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.statistics import mean_interval
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import parse_scenario
 from qumos_env.scenario.sections import ModelSection
@@ -115,7 +115,7 @@ def test_a_new_head_is_about_as_good_as_a_logistic_regression_on_what_is_left(vi
 @pytest.mark.parametrize("shots", [None, 20000])
 def test_the_others_run_without_the_gates_that_were_cut(shots: int | None) -> None:
     design = Design(CUT.partition, CUT.assignment, CUT.gates, shots)
-    model, generator = DistributedQNN(design, 2, ModelSection(), "ry"), np.random.default_rng(1)
+    model, generator = QNN(design, 2, ModelSection(), "ry"), np.random.default_rng(1)
     trained = Parameters.stack([model.initial([seed]) for seed in range(3)])
     inputs = generator.uniform(-3, 3, (3, 5, 4))
     found = outages(model, trained, inputs, np.zeros((3, 5), int), inputs, [(seed,) for seed in range(3)])
@@ -135,7 +135,7 @@ def test_the_others_run_without_the_gates_that_were_cut(shots: int | None) -> No
 def test_a_service_at_one_provider_is_gone_with_it() -> None:
     for gate_list in (LAYERS, LAYERS + ", rzz 1 2"):
         design = Design((0, 0, 1, 1), ("aurora", "aurora"), gates(gate_list))
-        model, inputs = DistributedQNN(design, 2), np.random.default_rng(1).uniform(-3, 3, (3, 6, 4))
+        model, inputs = QNN(design, 2), np.random.default_rng(1).uniform(-3, 3, (3, 6, 4))
         trained, labels = Parameters.stack([model.initial([seed]) for seed in range(3)]), np.tile([0, 1, 1, 0, 1, 1], (3, 1))
         for fallback in FALLBACKS:
             (gone,) = outage_answers(model, trained, inputs, labels, inputs, [(s,) for s in range(3)], fallback).values()
@@ -202,7 +202,7 @@ def test_the_rest_of_a_noisy_service_is_noisy() -> None:
     noise = {"aurora": NoiseSpec(0.1, 0.2, amplitude_damping=0.1)}
     generator = np.random.default_rng(4)
     for design in (DESIGN, CUT):
-        model = DistributedQNN(design, 2, ModelSection(head="linear"), "ry", noise)
+        model = QNN(design, 2, ModelSection(head="linear"), "ry", noise)
         angles, inputs = generator.uniform(-3, 3, (1, design.n_trainable)), generator.uniform(0, 3, (1, 2, 4))
         trained = Parameters(angles, generator.normal(size=(1, 10)))
         found = outages(model, trained, inputs, np.zeros((1, 2), int), inputs, [[0]])["borealis"]

@@ -19,7 +19,7 @@ from qumos_env.design.ansatz import interleaved, ry_cz_ry
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.scenario import Scenario, parse_scenario
 from qumos_env.scenario.sections import DataSection
 
@@ -89,7 +89,7 @@ def test_contradictions_are_refused(data: dict[str, Any], message: str) -> None:
 def test_the_provider_sees_basis_states(axis: str) -> None:
     """⟨Z⟩ is ±1, whichever axis turns the qubits."""
     scenario = tiny(axis=axis)
-    model = DistributedQNN(DESIGN, 3, scenario.model, axis)
+    model = QNN(DESIGN, 3, scenario.model, axis)
     inputs = Workload(scenario).draws(0, "search")[0].train
     # With all angles 0 only the CZ are left, which do not move basis states.
     values = model.stack.readout(np.zeros((1, DESIGN.n_trainable)), inputs[None])[0]
@@ -114,7 +114,7 @@ def test_a_bundle_of_bits_answers_like_the_model(tmp_path: Path) -> None:
     workload = Workload(scenario)
     export_bundle(DESIGN, scenario, tmp_path / "bundle", workload=workload)
     draw = workload.draws(scenario.seed, "test")[0]
-    model = DistributedQNN(DESIGN, workload.n_classes, scenario.model, scenario.data.axis)
+    model = QNN(DESIGN, workload.n_classes, scenario.model, scenario.data.axis)
     trained = model.train(draw.train, draw.train_labels, draw.key)
     rows = workload.protocol.dataset.features[workload.protocol.draws(scenario.seed)[0].test][:6]
     found = read_bundle(tmp_path / "bundle").predict_proba(rows)

@@ -26,7 +26,7 @@ from qumos_env.design.circuits import part_fragments
 from qumos_env.design.gate_cuts import LABELS, cut_angles, cut_parts
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import Scenario, parse_scenario
 
@@ -69,10 +69,10 @@ def tiny(**data: Any) -> Scenario:
     )
 
 
-def trained_model(scenario: Scenario, design: Design, seed: int) -> tuple[DistributedQNN, Parameters, Workload]:
+def trained_model(scenario: Scenario, design: Design, seed: int) -> tuple[QNN, Parameters, Workload]:
     """The model as it is trained for draw 0 of ``seed``."""
     workload = Workload(scenario)
-    model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
+    model = QNN(design, workload.n_classes, scenario.model, scenario.data.axis)
     draw = workload.draws(seed, "test")[0]
     return model, model.train(draw.train, draw.train_labels, draw.key), workload
 
@@ -297,7 +297,7 @@ def test_existing_folders_are_refused_before_any_work(exported: Path, tmp_path: 
         raise AssertionError("trained before the folder was checked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(DistributedQNN, "train_many", fail)
+        patch.setattr(QNN, "train_many", fail)
         with pytest.raises(QumosError, match="--force"):
             export_bundle(DESIGN, tiny(), folder)
         with pytest.raises(QumosError, match="other content"):

@@ -19,7 +19,7 @@ from qumos_env.evaluation.workload import Workload
 from qumos_env.model.cutting.estimator import CutEngine
 from qumos_env.model.heads import make_head
 from qumos_env.model.measured import MeasuredCircuits
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.stack import CircuitStack
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import load_scenario
@@ -37,7 +37,7 @@ def cut_design(cuts: list[tuple[int, int]], shots: int | None = None) -> Design:
     return Design(LAYER.partition, LAYER.assignment, gates, shots)
 
 
-def readout_of(model: DistributedQNN, angles: np.ndarray, inputs: np.ndarray, keys: list[list[int]]) -> np.ndarray:
+def readout_of(model: QNN, angles: np.ndarray, inputs: np.ndarray, keys: list[list[int]]) -> np.ndarray:
     """⟨Z⟩ ``[rows, 4]`` behind the answers: four copies of the model, each with a linear head whose log-odds are Z of one qubit."""
     heads = np.zeros((4, 10))
     heads[np.arange(4), 2 * np.arange(4)] = 1
@@ -56,7 +56,7 @@ def test_answers_from_shots_have_the_mean_and_variance_of_the_cut_service(cuts: 
     generator = np.random.default_rng(3)
     angles, row = generator.uniform(-np.pi, np.pi, design.n_trainable), generator.uniform(0, np.pi, (1, 4))
     angles[list(cut_angles(design))] = 1.2
-    model = DistributedQNN(design, 2, ModelSection(head="linear"))
+    model = QNN(design, 2, ModelSection(head="linear"))
     engine = CutEngine(design, model.axis)
     predicted = engine.predicted_variance(angles[None], engine.run(angles[None], row[None]), shots)[0, 0]
     exact = CircuitStack(joint_fragments(design, model.axis), 4).readout(angles[None], row[None])[0, 0]
@@ -73,7 +73,7 @@ def test_noisy_answers_are_those_of_the_uncut_circuit() -> None:
     generator = np.random.default_rng(0)
     angles, inputs = generator.uniform(-np.pi, np.pi, design.n_trainable), generator.uniform(0, np.pi, (3, 4))
     noise = {"aurora": NoiseSpec(one_qubit=0.02, two_qubit=0.05)}
-    model = DistributedQNN(design, 2, ModelSection(head="linear"), noise=noise)
+    model = QNN(design, 2, ModelSection(head="linear"), noise=noise)
     keys = [[qubit] for qubit in range(4)]
     expected = MeasuredCircuits(design, model.axis, noise).noisy.sampled_readout(
         np.repeat(angles[None], 4, axis=0), np.repeat(inputs[None], 4, axis=0), 200, keys
@@ -83,11 +83,11 @@ def test_noisy_answers_are_those_of_the_uncut_circuit() -> None:
 
 def test_more_cuts_than_can_be_recombined_give_exact_answers_only() -> None:
     design = cut_design([(1, 2), (0, 3), (0, 2), (1, 3)])
-    model = DistributedQNN(design, 2)
+    model = QNN(design, 2)
     start = Parameters.stack([model.initial([0])])
     assert np.isfinite(model.answers(start, np.ones((1, 2, 4)), [[0]])).all()
     with pytest.raises(QumosError, match="4 gate cuts, at most 3"):
-        DistributedQNN(replace(design, shots=10), 2).answers(start, np.ones((1, 2, 4)), [[0]])
+        QNN(replace(design, shots=10), 2).answers(start, np.ones((1, 2, 4)), [[0]])
 
 
 # Bundles

@@ -19,7 +19,7 @@ from qumos_env.errors import QumosError
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.cutting.contraction import contract
 from qumos_env.model.cutting.estimator import CutEngine, variant_readouts
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import load_scenario
 
@@ -317,10 +317,10 @@ def test_parity_across_the_halves_needs_a_cut() -> None:
     draws = workload.draws(1000, "test")
     inputs, labels = np.stack([draw.score for draw in draws]), np.stack([draw.score_labels for draw in draws])
 
-    def trained(cuts: list[tuple[int, int]]) -> tuple[Design, DistributedQNN, Parameters, float]:
+    def trained(cuts: list[tuple[int, int]]) -> tuple[Design, QNN, Parameters, float]:
         design = parity_design(cuts)
         scenario.check_design(design)
-        model = DistributedQNN(design, workload.n_classes, scenario.model, scenario.data.axis)
+        model = QNN(design, workload.n_classes, scenario.model, scenario.data.axis)
         parameters = model.train_many(
             np.stack([draw.train for draw in draws]), np.stack([draw.train_labels for draw in draws]), [draw.key for draw in draws]
         )

@@ -10,7 +10,7 @@ import sympy
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.errors import QumosError
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.scenario.sections import ModelSection
 from qumos_env.simulation.adjoint import CircuitEngine, Observable
 from qumos_env.simulation.dense import DenseEngine
@@ -98,7 +98,7 @@ def test_many_trainings_equal_single_ones() -> None:
     """Alike at the start and at the end, to what single precision leaves of twenty steps."""
     generator = np.random.default_rng(0)
     design = ry_cz_ry(contiguous(4, 2), ("a", "b"), 2)
-    model = DistributedQNN(design, 2, ModelSection(steps=20))
+    model = QNN(design, 2, ModelSection(steps=20))
     models = 4
     inputs, labels = generator.uniform(0, 3, (models, 20, 4)), generator.integers(2, size=(models, 20))
     keys = [(9, k) for k in range(models)]
@@ -126,7 +126,7 @@ def test_batches_that_do_not_fit() -> None:
 def test_models_do_not_see_each_other() -> None:
     generator = np.random.default_rng(1)
     gates = (Gate("ry", (0,)), Gate("rzz", (0, 1)), Gate("rx", (1,)), Gate("reupload", (0,)), Gate("ry", (0,)))
-    model = DistributedQNN(Design((0, 0), ("a",), gates), 2, ModelSection(steps=5))
+    model = QNN(Design((0, 0), ("a",), gates), 2, ModelSection(steps=5))
     inputs, labels = generator.uniform(0, 3, (4, 10, 2)), generator.integers(2, size=(4, 10))
     keys = [(3, k) for k in range(4)]
     before = model.train_many(inputs, labels, keys)

@@ -21,7 +21,7 @@ from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.evaluation.costs import design_cost
 from qumos_env.evaluation.evaluator import Evaluation, Evaluator
 from qumos_env.evaluation.theft import Thief
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.scenario import Scenario, parse_scenario
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -309,7 +309,7 @@ def test_the_cache_is_shared_between_processes(tmp_path: Path, monkeypatch: pyte
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(DistributedQNN, "train_many", fail)
+    monkeypatch.setattr(QNN, "train_many", fail)
     assert Evaluator(scenario, path).evaluate(DESIGN) == evaluation
     with pytest.raises(AssertionError, match="trained again"):
         Evaluator(scenario).evaluate(DESIGN)
@@ -388,10 +388,10 @@ def test_cost_lowers_the_reward(evaluation: Evaluation) -> None:
 
 
 def test_the_model_of_the_figures_is_the_model_that_is_exported(evaluation: Evaluation) -> None:
-    """The accuracy is that of a DistributedQNN trained on the draw's rows with the draw's key."""
+    """The accuracy is that of a QNN trained on the draw's rows with the draw's key."""
     scenario = tiny()
     workload = Evaluator(scenario).workload
-    model = DistributedQNN(DESIGN, workload.n_classes, scenario.model, scenario.data.axis)
+    model = QNN(DESIGN, workload.n_classes, scenario.model, scenario.data.axis)
     for draw, accuracy in zip(workload.draws(0, "search"), evaluation.per_draw["accuracy"], strict=True):
         trained = model.train(draw.train, draw.train_labels, draw.key)
         # Alone it may be trained by another engine than together with others: a row on the border may move.

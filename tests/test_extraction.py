@@ -24,7 +24,7 @@ from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Loss, Parameters, cross_entropy, one_hot
 from qumos_env.scenario import load_scenario
 
@@ -80,7 +80,7 @@ def test_equal_weights_train_as_the_owner_does(victim: Service) -> None:
     rows = query_rows(victim, 12)
     model, inputs, keys = victim.model, victim.encode(rows), victim.keys(1)
     ours = model.train_towards(inputs, ask(victim, rows, "truth"), keys, steps=10, weights=np.full(rows.shape, 1 / 12))
-    theirs = DistributedQNN(victim.design, 2, model.settings.model_copy(update={"steps": 10}), model.axis).train_many(
+    theirs = QNN(victim.design, 2, model.settings.model_copy(update={"steps": 10}), model.axis).train_many(
         inputs, victim.labels[rows], keys
     )
     np.testing.assert_allclose(ours.angles, theirs.angles, atol=1e-4)
@@ -199,14 +199,14 @@ def test_what_cannot_be_meant_is_refused(victim: Service) -> None:
 
 def test_filtering_keeps_the_queries_whose_answer_holds(victim: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeats are paid from the budget, and rows whose top-1 label changed get no weight."""
-    noisy = replace(victim, model=DistributedQNN(replace(victim.design, shots=3), 2, victim.scenario.model, victim.scenario.data.axis))
+    noisy = replace(victim, model=QNN(replace(victim.design, shots=3), 2, victim.scenario.model, victim.scenario.data.axis))
     seen = {}
 
-    def spy(model: DistributedQNN, inputs: np.ndarray, targets: np.ndarray, *_: object, weights: np.ndarray, **__: object) -> Parameters:
+    def spy(model: QNN, inputs: np.ndarray, targets: np.ndarray, *_: object, weights: np.ndarray, **__: object) -> Parameters:
         seen["targets"], seen["weights"] = targets, weights
         return victim.trained
 
-    monkeypatch.setattr(DistributedQNN, "train_towards", spy)
+    monkeypatch.setattr(QNN, "train_towards", spy)
     filtered(noisy, 90, "labels")
     assert seen["weights"].shape == (3, 30)
     unanimous = seen["targets"].max(axis=-1) == 1

@@ -15,7 +15,7 @@ from qumos_env.design.ansatz import contiguous, interleaved, ry_cz_ry
 from qumos_env.design.circuits import joint_fragments
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters, cross_entropy, one_hot
 from qumos_env.scenario import load_scenario
 from qumos_env.scenario.sections import ModelSection
@@ -42,7 +42,7 @@ def victim() -> Service:
     return Service.train(workload, ry_cz_ry(interleaved(8, 2), ["aurora", "borealis"], 2), seed=2)
 
 
-def engine_gradients(model: DistributedQNN, parameters: Parameters, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def engine_gradients(model: QNN, parameters: Parameters, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Gradients ``[N, n_trainable]`` of single rows by the engines' adjoint method, every row as a model of its own."""
     every = Parameters(np.tile(parameters.angles, (len(inputs), 1)), np.tile(parameters.head, (len(inputs), 1)))
     values, tapes = model.stack.forward(every.angles, model.stack.encode(inputs[:, None]))
@@ -52,7 +52,7 @@ def engine_gradients(model: DistributedQNN, parameters: Parameters, inputs: np.n
 
 @pytest.mark.parametrize("head", ["scaled", "linear", "fixed"])
 def test_gradients_agree_with_the_adjoint_method_and_their_slopes_with_finite_differences(head: str) -> None:
-    model = DistributedQNN(REUPLOADED, 3, ModelSection(head=head), "ry")
+    model = QNN(REUPLOADED, 3, ModelSection(head=head), "ry")
     assert len(joint_fragments(REUPLOADED, "ry")) == 2
     generator = np.random.default_rng(0)
     parameters = Parameters.stack([model.initial((1, index)) for index in range(2)])
@@ -130,7 +130,7 @@ def test_a_gradient_without_information_does_not_beat_the_guess(victim: Service,
 def test_a_feature_that_no_trained_gate_sees_stays_hidden() -> None:
     """Qubit 1 has no gate: its ⟨Z⟩ is cos x, so that x and −x are the same to every gradient. The range of the encoding decides."""
     design = Design((0, 0), ("aurora",), (Gate("ry", (0,)), Gate("rx", (0,)), Gate("ry", (0,))))
-    gradient = GradientMap(DistributedQNN(design, 2, ModelSection(head="fixed"), "ry"))
+    gradient = GradientMap(QNN(design, 2, ModelSection(head="fixed"), "ry"))
     parameters = Parameters(np.array([[0.3, 0.9, -0.4]]), np.zeros((1, 0)))
     targets = np.array([[[1.0, 0.0], [1.0, 0.0]]])
     pair = gradient.gradients(parameters, np.array([[[0.7, 0.8], [0.7, -0.8]]]), targets)[0]

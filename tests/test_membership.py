@@ -42,7 +42,7 @@ from qumos_env.evaluation.roc import auc, auc_interval
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.statistics import mean_interval
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.scenario import Scenario, parse_scenario
 
 FOUR_AND_FOUR = ry_cz_ry(contiguous(8, 2), ["aurora", "borealis"], 2)
@@ -302,7 +302,7 @@ def test_draws_that_double_as_shadows_are_not_trained_again(memorising: Service,
     def refuse(*_: object) -> None:
         raise AssertionError("trained")
 
-    monkeypatch.setattr(DistributedQNN, "train_many", refuse)
+    monkeypatch.setattr(QNN, "train_many", refuse)
     shadows = Shadows.against(memorising)
     assert shadows.trained is memorising.trained
     for member, draw in zip(shadows.member, memorising.rows, strict=True):

@@ -17,7 +17,7 @@ from qumos_env.design import Design, Gate
 from qumos_env.design.circuits import input_symbol, joint_fragments, part_fragments, weight_symbol
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.model.heads import HEADS, make_head, softmax
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.stack import CircuitStack
 from qumos_env.model.training import Objective, Parameters, cross_entropy, minimise, one_hot, train_stack
 from qumos_env.scenario.sections import ModelSection
@@ -168,7 +168,7 @@ def exact_readout(made: Design, angles: np.ndarray, inputs: np.ndarray, axis: st
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("made", [APART, CUT], ids=["apart", "cut"])
 def test_probabilities_against_cirq_and_numpy(made: Design, head: str, axis: str) -> None:
-    model = DistributedQNN(made, 2, ModelSection(head=head), axis)
+    model = QNN(made, 2, ModelSection(head=head), axis)
     inputs, _ = toy(5)
     initial = model.initial([1, 2])
     parameters = Parameters(initial.angles, initial.head + 0.1 * np.arange(len(initial.head)))
@@ -184,10 +184,10 @@ def test_probabilities_against_cirq_and_numpy(made: Design, head: str, axis: str
 
 
 def test_initial_parameters() -> None:
-    scaled = DistributedQNN(APART, 2).initial([0, 5])
+    scaled = QNN(APART, 2).initial([0, 5])
     np.testing.assert_array_equal(scaled.head, [3, 0, 0])
-    assert DistributedQNN(APART, 2, ModelSection(head="fixed")).initial([0]).head.shape == (0,)
-    linear = [DistributedQNN(APART, 2, ModelSection(head="linear")).initial(key).head for key in ([0], [0], [1])]
+    assert QNN(APART, 2, ModelSection(head="fixed")).initial([0]).head.shape == (0,)
+    linear = [QNN(APART, 2, ModelSection(head="linear")).initial(key).head for key in ([0], [0], [1])]
     np.testing.assert_array_equal(linear[0], linear[1])
     assert not np.array_equal(linear[0], linear[2])
 
@@ -196,7 +196,7 @@ def test_whole_gradient_against_finite_differences() -> None:
     """Head and angles of joined parts together."""
     inputs, labels = toy(12)
     targets = one_hot(labels, 2)
-    model = DistributedQNN(CUT, 2)
+    model = QNN(CUT, 2)
     start = model.initial([3])
 
     def loss(angles: np.ndarray, head: np.ndarray) -> float:
@@ -218,7 +218,7 @@ def test_whole_gradient_against_finite_differences() -> None:
 def test_first_training_step_is_adams() -> None:
     """Adam's first step moves every parameter by the learning rate against its slope."""
     inputs, labels = toy(12)
-    model = DistributedQNN(CUT, 2, ModelSection(steps=1, learning_rate=0.05))
+    model = QNN(CUT, 2, ModelSection(steps=1, learning_rate=0.05))
     before, after = model.initial([3]), model.train(inputs, labels, [3])
     targets, step = one_hot(labels, 2), 1e-4
     slopes = []
@@ -236,25 +236,22 @@ def test_first_training_step_is_adams() -> None:
 def test_training_fits_a_separable_set(made: Design, head: str) -> None:
     inputs, labels = toy()
     fresh, fresh_labels = toy(40, seed=1)
-    model = DistributedQNN(made, 2, ModelSection(head=head))
+    model = QNN(made, 2, ModelSection(head=head))
 
     def loss(parameters: Parameters) -> float:
         return -float(np.mean(np.log(model.probabilities(parameters, inputs)[np.arange(len(labels)), labels])))
 
     trained = model.train(inputs, labels, [0])
     assert loss(trained) < 0.5 * loss(model.initial([0]))
-    assert model.fit(inputs, labels) is model
-    assert np.mean(model.predict(inputs) == labels) >= 0.95
-    assert np.mean(model.predict(fresh) == fresh_labels) >= 0.9
-    chances = model.predict_proba(fresh)
+    chances = model.probabilities(trained, fresh)
     np.testing.assert_allclose(chances.sum(axis=1), 1)
-    np.testing.assert_array_equal(chances.argmax(axis=1), model.predict(fresh))
+    assert np.mean(model.probabilities(trained, inputs).argmax(axis=1) == labels) >= 0.95
+    assert np.mean(chances.argmax(axis=1) == fresh_labels) >= 0.9
 
 
 def test_same_seed_same_bits() -> None:
     inputs, labels = toy()
-    found = [DistributedQNN(CUT, 2, ModelSection(steps=10)).fit(inputs, labels, seed).parameters for seed in (4, 4, 5)]
-    assert found[0] is not None and found[1] is not None and found[2] is not None
+    found = [QNN(CUT, 2, ModelSection(steps=10)).train(inputs, labels, [seed]) for seed in (4, 4, 5)]
     np.testing.assert_array_equal(found[0].angles, found[1].angles)
     np.testing.assert_array_equal(found[0].head, found[1].head)
     assert not np.array_equal(found[0].angles, found[2].angles)
@@ -262,9 +259,8 @@ def test_same_seed_same_bits() -> None:
 
 def test_train_leaves_the_model_alone() -> None:
     inputs, labels = toy()
-    model = DistributedQNN(APART, 2, ModelSection(steps=2))
+    model = QNN(APART, 2, ModelSection(steps=2))
     first = model.train(inputs, labels, [0])
-    assert model.parameters is None
     np.testing.assert_array_equal(first.angles, model.train(inputs, labels, [0]).angles)
 
 
@@ -273,7 +269,7 @@ def test_logits_are_additive_over_parts_without_cuts() -> None:
     one, other = toy(1)[0][0], toy(2, seed=5)[0][1]
     mixed = np.array([one, other, [*one[:2], *other[2:]], [*other[:2], *one[2:]]])
     for made, additive in ((APART, True), (CUT, False)):
-        model = DistributedQNN(made, 2)
+        model = QNN(made, 2)
         parameters = model.initial([0])
         logits = np.log(model.probabilities(parameters, mixed))
         margin = logits[:, 0] - logits[:, 1]
@@ -284,7 +280,7 @@ def test_logits_are_additive_over_parts_without_cuts() -> None:
 def test_part_blocks_read_what_the_whole_reads() -> None:
     """Without cuts the providers' circuits, run apart, give the register's ⟨Z⟩."""
     inputs, _ = toy(6)
-    angles = DistributedQNN(APART, 2).initial([0]).angles
+    angles = QNN(APART, 2).initial([0]).angles
     stack = CircuitStack(part_fragments(APART, "ry"), 4)
     readout = stack.readout(angles[None], inputs[None])[0]
     np.testing.assert_allclose(readout, exact_readout(APART, angles, inputs, "ry"), atol=1e-5)
@@ -296,7 +292,7 @@ def test_frozen_readout_is_added_and_not_trained() -> None:
     first, second = part_fragments(APART, "ry")
     both, half = CircuitStack([first, second], 4), CircuitStack([first], 4)
     head = make_head("scaled", 4, 2)
-    start = DistributedQNN(APART, 2).initial([0])
+    start = QNN(APART, 2).initial([0])
     frozen = both.readout(start.angles[None], inputs[None])[0]
     frozen[:, list(first.qubits)] = 0
     many = train_stack(half, head, inputs[None], one_hot(labels, 2)[None], Parameters.stack([start]), 20, 0.1, frozen=frozen[None])
@@ -329,62 +325,13 @@ def test_symbols_are_those_of_the_blocks() -> None:
         assert cirq.parameter_names(fragment.circuit) == names
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [
-        np.zeros(59, int),
-        np.full(60, 2),
-        np.full(60, -1),
-        np.zeros((60, 1), int),
-        np.full(60, 0.5),
-        np.zeros(60, int)[:0],
-    ],
-    ids=["short", "too large", "negative", "matrix", "fraction", "none"],
-)
-def test_labels_that_do_not_fit(labels: np.ndarray) -> None:
-    inputs, _ = toy()
-    with pytest.raises(QumosError, match="labels: "):
-        DistributedQNN(APART, 2).fit(inputs, labels)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "narrow",
-        "wide",
-        "nan",
-    ],
-)
-def test_inputs_that_do_not_fit(change: str) -> None:
-    inputs, labels = toy()
-    wrong = {"narrow": inputs[:, :3], "wide": np.hstack([inputs, inputs]), "nan": np.where(inputs == inputs[3, 1], np.nan, inputs)}[change]
-    model = DistributedQNN(APART, 2, ModelSection(steps=1))
-    with pytest.raises(QumosError, match="inputs: "):
-        model.fit(wrong, labels)
-    model.fit(inputs, labels)
-    with pytest.raises(QumosError, match="inputs: "):
-        model.predict(wrong)
-
-
-def test_predict_before_fit() -> None:
-    with pytest.raises(QumosError, match="fit before"):
-        DistributedQNN(APART, 2).predict(toy(2)[0])
-
-
-def test_a_fitted_model_can_be_pickled() -> None:
-    inputs, labels = toy()
-    model = DistributedQNN(APART, 2, ModelSection(steps=2)).fit(inputs, labels)
-    copied = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(copied.predict_proba(inputs), model.predict_proba(inputs))
-
-
 # What the service answers
 
 
 @pytest.mark.parametrize("made", [APART, CUT], ids=["apart", "cut"])
 def test_answers_without_shots_are_exact(made: Design) -> None:
     inputs, _ = toy(5)
-    model = DistributedQNN(made, 2)
+    model = QNN(made, 2)
     many = Parameters.stack([model.initial([seed]) for seed in (0, 1)])
     both = np.stack([inputs, inputs[::-1]])
     np.testing.assert_array_equal(model.answers(many, both, [[0], [1]]), model.probabilities(many, both))
@@ -394,7 +341,7 @@ def test_answers_without_shots_are_exact(made: Design) -> None:
 def test_answers_from_shots_are_a_function_of_the_key(made: Design) -> None:
     """Same key, same bits, whatever other models are asked; another key, other outcomes."""
     inputs, _ = toy(5)
-    model = DistributedQNN(replace(made, shots=50), 2)
+    model = QNN(replace(made, shots=50), 2)
     many = Parameters.stack([model.initial([seed]) for seed in (0, 1)])
     both = np.stack([inputs, inputs[::-1]])
     found = model.answers(many, both, [[7], [8]])
@@ -407,8 +354,7 @@ def test_answers_from_shots_are_a_function_of_the_key(made: Design) -> None:
 
 def test_a_model_that_has_answered_from_cut_circuits_can_be_pickled() -> None:
     inputs, labels = toy(6)
-    model = DistributedQNN(replace(CUT, shots=20), 2, ModelSection(steps=2)).fit(inputs, labels)
-    assert model.parameters is not None
-    trained = Parameters.stack([model.parameters])
+    model = QNN(replace(CUT, shots=20), 2, ModelSection(steps=2))
+    trained = Parameters.stack([model.train(inputs, labels, [0])])
     answers = model.answers(trained, inputs[None], [[0]])
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).answers(trained, inputs[None], [[0]]), answers)

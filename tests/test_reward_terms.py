@@ -10,7 +10,7 @@ from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.evaluation.membership import leave_pair_out
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.scenario import Scenario, parse_scenario
 
 DESIGN = ry_cz_ry(interleaved(4, 2), ("aurora", "borealis"), 1)
@@ -76,15 +76,15 @@ def test_a_clone_learns_from_answers_alone(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.extraction is not None and found.extraction > found.chance + 0.2
     left = np.clip(found.accuracy - found.extraction, 0, found.accuracy - found.chance)
     assert found.rewards["extraction"] == pytest.approx(0.2 * left / (1 - found.chance))
-    honest = DistributedQNN.answers
+    honest = QNN.answers
     tuning = scenario.draws.tuning_rows
 
-    def at_random(self: DistributedQNN, trained: object, inputs: np.ndarray, keys: object) -> np.ndarray:
+    def at_random(self: QNN, trained: object, inputs: np.ndarray, keys: object) -> np.ndarray:
         given = honest(self, trained, inputs, keys)  # type: ignore[arg-type]
         generator = np.random.default_rng(0)
         return generator.permuted(given, axis=1) if inputs.shape[1] == tuning else given
 
-    monkeypatch.setattr(DistributedQNN, "answers", at_random)
+    monkeypatch.setattr(QNN, "answers", at_random)
     assert Evaluator(scenario).evaluate(DESIGN).extraction < found.extraction - 0.1
     assert "extraction" not in Evaluator(tiny()).evaluate(DESIGN).measured
 

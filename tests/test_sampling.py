@@ -10,7 +10,7 @@ from qumos_env.design import Design
 from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.evaluation.costs import design_cost
 from qumos_env.evaluation.evaluator import Evaluator
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.scenario import Scenario, load_scenario, parse_scenario
 from qumos_env.simulation.sampling import sampled_z
 
@@ -50,7 +50,7 @@ def test_answers_approach_the_exact_probabilities(models: int) -> None:
     design = ry_cz_ry(contiguous(4, 2), ("a", "b"), 1)
     shot = Design(design.partition, design.assignment, design.gates, shots=200000)
     generator = np.random.default_rng(0)
-    model = DistributedQNN(shot, 2)
+    model = QNN(shot, 2)
     inputs, labels = generator.uniform(0, 3, (models, 6, 4)), generator.integers(2, size=(models, 6))
     trained = model.train_many(inputs, labels, [(k,) for k in range(models)])
     answers = model.answers(trained, inputs, [(k,) for k in range(models)])

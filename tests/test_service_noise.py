@@ -13,7 +13,7 @@ from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.measured import MeasuredCircuits
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import Scenario, parse_scenario
 from qumos_env.simulation.channels import NoiseSpec, ReadoutError
@@ -65,7 +65,7 @@ def test_a_cut_gate_has_the_noise_of_one_qubit_gates_on_either_side() -> None:
 def test_answers_are_noisy_and_training_is_not() -> None:
     generator = np.random.default_rng(1)
     inputs, labels = generator.uniform(0, 3, (1, 20, 4)), generator.integers(2, size=(1, 20))
-    noisy, exact = (DistributedQNN(DESIGN, 2, noise=noise) for noise in (NOISE, None))
+    noisy, exact = (QNN(DESIGN, 2, noise=noise) for noise in (NOISE, None))
     trained = noisy.train_many(inputs, labels, [[3]])
     np.testing.assert_array_equal(trained.angles, exact.train_many(inputs, labels, [[3]]).angles)
     np.testing.assert_array_equal(noisy.probabilities(trained, inputs), exact.probabilities(trained, inputs))
@@ -120,7 +120,7 @@ def test_the_audit_reports_all_ways_to_run() -> None:
 def test_a_stack_of_parameters() -> None:
     """Models do not see each other."""
     generator = np.random.default_rng(2)
-    model = DistributedQNN(DESIGN, 2, noise=NOISE)
+    model = QNN(DESIGN, 2, noise=NOISE)
     heads = generator.normal(size=(3, *model.head.initial(generator).shape))
     trained = Parameters(generator.uniform(-3, 3, (3, DESIGN.n_trainable)), heads)
     inputs = generator.uniform(0, 3, (3, 2, 4))

@@ -16,7 +16,7 @@ from qumos_env.design.ansatz import contiguous, interleaved, ry_cz_ry
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.workload import Workload
-from qumos_env.model.qnn import DistributedQNN
+from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import Scenario, load_scenario, parse_scenario
 from qumos_env.unlearning import (
@@ -243,7 +243,7 @@ def test_rows_learned_by_heart_are_forgotten() -> None:
     wrong[rows] = (wrong[rows] + 1) % 3
     workload.protocol = replace(workload.protocol, dataset=replace(dataset, labels=wrong))
     owner = workload.owner(draws[0].train)
-    model = DistributedQNN(ry_cz_ry(contiguous(4, 2), ["aurora", "borealis"], 4), 3, workload.scenario.model, "ry")
+    model = QNN(ry_cz_ry(contiguous(4, 2), ["aurora", "borealis"], 4), 3, workload.scenario.model, "ry")
     inputs = owner.transform(dataset.features[draws[0].train])
     trained = model.train_many(inputs[None], wrong[draws[0].train][None], [(0, 0)])
     task = withdraw_rows(Service(workload, 0, model, trained, draws, (owner,)), [rows])
@@ -348,7 +348,7 @@ def test_the_parameters_of_a_bundle_are_read_back(bundle: Path) -> None:
     """Angles from the providers' circuits in canonical order, head from the owner's folder; another encoding is refused."""
     workload = Workload(tiny())
     draw = workload.draws(3, "test")[0]
-    trained = DistributedQNN(DESIGN, 3, workload.scenario.model, "ry").train(draw.train, draw.train_labels, draw.key)
+    trained = QNN(DESIGN, 3, workload.scenario.model, "ry").train(draw.train, draw.train_labels, draw.key)
     found = read_bundle(bundle).parameters("ry")
     np.testing.assert_allclose(found.angles, trained.angles, atol=1e-12)
     np.testing.assert_array_equal(found.head, trained.head)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from ..design.ansatz import interleaved, ry_cz_ry
-from ..model.qnn import DistributedQNN
+from ..model.qnn import QNN
 from ..scenario import Scenario
 
 
@@ -34,8 +34,8 @@ CLONE_LAYERS = 3
 """Of a clone's ansatz; one layer clones markedly worse, whatever the answers."""
 
 
-def reference_qnn(scenario: Scenario, n_classes: int, layers: int = 1) -> DistributedQNN:
+def reference_qnn(scenario: Scenario, n_classes: int, layers: int = 1) -> QNN:
     """An RY-CZ-RY ansatz under the scenario's head: what an adversary trains who knows the scenario but not the design."""
     parts = min(scenario.design.max_parts, scenario.design.qubits)
     design = ry_cz_ry(interleaved(scenario.design.qubits, parts), [scenario.provider_names[0]] * parts, layers)
-    return DistributedQNN(design, n_classes, scenario.model, scenario.data.axis)
+    return QNN(design, n_classes, scenario.model, scenario.data.axis)

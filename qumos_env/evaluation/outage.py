@@ -10,7 +10,7 @@ import numpy as np
 from ..design import Design, Gate
 from ..model.heads import softmax
 from ..model.measured import MeasuredCircuits
-from ..model.qnn import DistributedQNN
+from ..model.qnn import QNN
 from ..model.stack import CircuitStack
 from ..model.training import Parameters, one_hot, train_stack
 from .terms import Subject, TermResult, term
@@ -33,7 +33,7 @@ class Outage:
         rest: as ``train_rest``, for the rows to classify.
     """
 
-    model: DistributedQNN
+    model: QNN
     trained: Parameters
     missing: np.ndarray
     train_rest: np.ndarray
@@ -88,7 +88,7 @@ def without_gates_to(design: Design, parts: Collection[int]) -> tuple[Design, li
 
 
 def outages(
-    model: DistributedQNN,
+    model: QNN,
     trained: Parameters,
     train_inputs: np.ndarray,
     train_labels: np.ndarray,
@@ -126,7 +126,7 @@ def outages(
 
 
 def outage_answers(
-    model: DistributedQNN,
+    model: QNN,
     trained: Parameters,
     train_inputs: np.ndarray,
     train_labels: np.ndarray,

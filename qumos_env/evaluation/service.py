@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data import Draw, Preprocessor
 from ..design import Design
-from ..model.qnn import DistributedQNN
+from ..model.qnn import QNN
 from ..model.training import Parameters
 from ..scenario import Scenario
 from .workload import Rows, Workload
@@ -34,7 +34,7 @@ class Service:
 
     workload: Workload
     seed: int
-    model: DistributedQNN
+    model: QNN
     trained: Parameters
     rows: tuple[Draw, ...]
     preprocessors: tuple[Preprocessor, ...]

@@ -12,7 +12,7 @@ import numpy as np
 from ..data import Draw, Preprocessor, make_protocol
 from ..data.preprocessing import settled
 from ..design import Design
-from ..model.qnn import DistributedQNN
+from ..model.qnn import QNN
 from ..scenario import Scenario
 from .controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
 from .interception import ThiefRows, fit_encoding
@@ -100,10 +100,10 @@ class Workload:
         other.scenario = scenario
         return other
 
-    def model(self, design: Design) -> DistributedQNN:
+    def model(self, design: Design) -> QNN:
         """``design`` as a model that answers as the scenario's providers would."""
         scenario = self.scenario
-        return DistributedQNN(design, self.n_classes, scenario.model, scenario.data.axis, scenario.service_noise)
+        return QNN(design, self.n_classes, scenario.model, scenario.data.axis, scenario.service_noise)
 
     def owner(self, train: np.ndarray) -> Preprocessor:
         """The owner's preprocessing, fitted on the rows numbered ``train``."""

@@ -18,7 +18,7 @@ from .measured import MeasuredCircuits
 from .training import Loss, Parameters, Watch, cross_entropy, one_hot, train_stack
 
 
-class DistributedQNN:
+class QNN:
     """A design as a trainable classifier.
 
     Args:
@@ -49,7 +49,6 @@ class DistributedQNN:
         self.head = make_head(self.settings.head, design.n_qubits, n_classes)
         self.circuits = MeasuredCircuits(design, self.axis, noise)
         self.stack = self.circuits.exact
-        self.parameters: Parameters | None = None
 
     def initial(self, key: Sequence[int]) -> Parameters:
         """Initial parameters, a function of the design and ``key`` alone."""
@@ -118,35 +117,8 @@ class DistributedQNN:
         readout = self.circuits.readout(parameters.angles, inputs, self.design.shots, keys)
         return softmax(self.head.logits(parameters.head, readout))
 
-    def with_shots(self, shots: int | None) -> DistributedQNN:
+    def with_shots(self, shots: int | None) -> QNN:
         """The same model, answering from ``shots`` runs of every circuit, or exactly."""
         other = copy(self)
         other.design = replace(self.design, shots=shots)
         return other
-
-    def fit(self, inputs: np.ndarray, labels: np.ndarray, seed: int = 0) -> DistributedQNN:
-        """Trains and keeps the parameters; returns the model. Raises QumosError for inputs, labels or a seed that do not fit."""
-        inputs, labels = self._checked(inputs), np.asarray(labels)
-        whole = labels.shape == (len(inputs),) and np.issubdtype(labels.dtype, np.number) and bool(np.all(labels == np.floor(labels)))
-        if not whole or labels.min() < 0 or labels.max() >= self.n_classes:
-            raise QumosError(f"labels: one whole number from 0 to {self.n_classes - 1} per row of inputs is needed")
-        if seed < 0:
-            raise QumosError(f"seed is {seed}, 0 or more is needed")
-        self.parameters = self.train(inputs, labels.astype(int), [seed])
-        return self
-
-    def _checked(self, inputs: np.ndarray) -> np.ndarray:
-        values = np.asarray(inputs, float)
-        if values.ndim != 2 or values.shape[1] != self.design.n_qubits or len(values) == 0:
-            raise QumosError(f"inputs: shape [rows, {self.design.n_qubits}] with at least one row needed, got {list(values.shape)}")
-        return values
-
-    def predict_proba(self, inputs: np.ndarray) -> np.ndarray:
-        """Class probabilities of the fitted model; raises QumosError before ``fit``."""
-        if self.parameters is None:
-            raise QumosError("DistributedQNN: call fit before predict_proba")
-        return self.probabilities(self.parameters, self._checked(inputs))
-
-    def predict(self, inputs: np.ndarray) -> np.ndarray:
-        """Most probable class per row."""
-        return self.predict_proba(inputs).argmax(axis=1)

@@ -13,7 +13,7 @@ import numpy as np
 from ..data import Preprocessor
 from ..errors import QumosError, unknown
 from ..evaluation.service import Service
-from ..model.qnn import DistributedQNN
+from ..model.qnn import QNN
 
 CLASS_PREFIX = "class:"
 _RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?")
@@ -33,7 +33,7 @@ class Withdrawal:
     forget: np.ndarray
 
     @property
-    def model(self) -> DistributedQNN:
+    def model(self) -> QNN:
         """The design as a model."""
         return self.victim.model
 

@@ -15,7 +15,7 @@ from ...data import Preprocessor
 from ...errors import QumosError, unknown
 from ...evaluation.controls import CLONE_LAYERS, kernel, reference_qnn
 from ...evaluation.service import Service
-from ...model.qnn import DistributedQNN
+from ...model.qnn import QNN
 from ...model.training import one_hot
 from .cloning import Clones, bootstrap_weights, fit_preprocessors, huber_loss
 
@@ -35,7 +35,7 @@ def most_queries(victim: Service) -> int:
     return min(len(draw.score) for draw in victim.rows)
 
 
-def clone_model(victim: Service) -> DistributedQNN:
+def clone_model(victim: Service) -> QNN:
     """What an adversary clones with who knows the scenario but not the design."""
     return reference_qnn(victim.scenario, victim.n_classes, CLONE_LAYERS)
 
@@ -74,7 +74,7 @@ def ask(victim: Service, rows: np.ndarray, answers: Answers, use: int = _ASK) ->
     return given if answers == "probabilities" else one_hot(given.argmax(axis=-1), victim.n_classes)
 
 
-def single(victim: Service, budget: int, answers: Answers, model: DistributedQNN | None = None) -> Clones:
+def single(victim: Service, budget: int, answers: Answers, model: QNN | None = None) -> Clones:
     """One clone per draw, trained by cross-entropy on ``budget`` random queries; ``model`` is its structure (default: ``clone_model``).
 
     Raises:
@@ -85,7 +85,7 @@ def single(victim: Service, budget: int, answers: Answers, model: DistributedQNN
     return _one(victim, rows, rows, ask(victim, rows, answers), model)
 
 
-def without_service(victim: Service, budget: int, model: DistributedQNN | None = None) -> Clones:
+def without_service(victim: Service, budget: int, model: QNN | None = None) -> Clones:
     """The clone of an adversary whose ``budget`` rows nobody answered: they fit its preprocessing, its labelled rows train it."""
     own = victim.together("thief")
     return _one(victim, query_rows(victim, budget), own, ask(victim, own, "truth"), model)
@@ -167,7 +167,7 @@ def _one(
     seen: np.ndarray,
     rows: np.ndarray,
     targets: np.ndarray,
-    model: DistributedQNN | None = None,
+    model: QNN | None = None,
     weights: np.ndarray | None = None,
 ) -> Clones:
     """One clone per draw, trained on ``rows``; its preprocessing is fitted on ``seen``."""

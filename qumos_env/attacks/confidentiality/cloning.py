@@ -13,7 +13,7 @@ import numpy as np
 
 from ...data import Preprocessor
 from ...model.heads import softmax
-from ...model.qnn import DistributedQNN
+from ...model.qnn import QNN
 from ...model.training import Parameters
 from ...scenario.sections import DataSection
 
@@ -71,7 +71,7 @@ class Clones:
         preprocessors: the adversary's, one per draw.
     """
 
-    model: DistributedQNN
+    model: QNN
     parameters: Parameters
     preprocessors: tuple[Preprocessor, ...]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...model.heads import softmax
-from ...model.qnn import DistributedQNN
+from ...model.qnn import QNN
 from ...model.training import Parameters
 
 _SHIFT = np.pi / 2
@@ -31,7 +31,7 @@ class GradientMap:
         model: the design as a model; D trainings of it are looked at together.
     """
 
-    def __init__(self, model: DistributedQNN) -> None:
+    def __init__(self, model: QNN) -> None:
         self._stack, self._head = model.stack, model.head
         self._n_angles = model.design.n_trainable
         self._n_classes = model.n_classes

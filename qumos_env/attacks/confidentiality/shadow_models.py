@@ -21,7 +21,7 @@ from ...errors import QumosError
 from ...evaluation.membership import label_probabilities, leave_pair_out, lira_offline, lira_online, loss_scores, rmia
 from ...evaluation.service import Service
 from ...evaluation.workload import Workload
-from ...model.qnn import DistributedQNN
+from ...model.qnn import QNN
 from ...model.training import Parameters
 
 DEFAULT_SHADOWS = 16
@@ -47,7 +47,7 @@ class Shadows:
     """
 
     workload: Workload
-    model: DistributedQNN
+    model: QNN
     trained: Parameters
     preprocessors: tuple[Preprocessor, ...]
     keys: tuple[tuple[int, ...], ...]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...evaluation.service import Service
-from ...model.qnn import DistributedQNN
+from ...model.qnn import QNN
 from ...simulation.channels import NoiseSpec
 from ..registry import attack
 from ..results import AttackResult, Figure
@@ -50,6 +50,6 @@ def _figure(name: str, values: np.ndarray, exact: np.ndarray, note: str) -> Figu
 
 def _accuracy(victim: Service, shots: int | None, noise: dict[str, NoiseSpec]) -> np.ndarray:
     scenario = victim.scenario
-    model = DistributedQNN(replace(victim.design, shots=shots), victim.n_classes, scenario.model, scenario.data.axis, noise)
+    model = QNN(replace(victim.design, shots=shots), victim.n_classes, scenario.model, scenario.data.axis, noise)
     answers = model.answers(victim.trained, victim.encode(victim.test), victim.keys(_USE))
     return np.mean(answers.argmax(axis=-1) == victim.labels[victim.test], axis=1)
