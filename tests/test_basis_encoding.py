@@ -13,9 +13,9 @@ from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 
 from qumos_env.data import Preprocessor
-from qumos_env.data.preprocessing import settled
 from qumos_env.deployment.bundle import export_bundle, read_bundle
 from qumos_env.design.ansatz import interleaved, ry_cz_ry
+from qumos_env.design.encodings import ENCODINGS
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.evaluation.workload import Workload
@@ -57,8 +57,8 @@ def test_features_become_bits_at_the_middle_of_their_range(scaler: str) -> None:
 
 def test_angles_settle_on_the_nearer_end() -> None:
     angles = np.array([-0.5, 0.0, math.pi / 2, 1.6, 4.0])
-    np.testing.assert_array_equal(settled(angles, (0.0, math.pi), "basis"), [0, 0, 0, math.pi, math.pi])
-    np.testing.assert_array_equal(settled(angles, (0.0, math.pi), "angle"), [0, 0, math.pi / 2, 1.6, math.pi])
+    np.testing.assert_array_equal(ENCODINGS["basis"].settle(angles, (0.0, math.pi)), [0, 0, 0, math.pi, math.pi])
+    np.testing.assert_array_equal(ENCODINGS["angle"].settle(angles, (0.0, math.pi)), [0, 0, math.pi / 2, 1.6, math.pi])
 
 
 def test_the_preprocessing_of_a_bundle_remembers_its_encoding() -> None:
@@ -76,8 +76,8 @@ def test_the_preprocessing_of_a_bundle_remembers_its_encoding() -> None:
     ("data", "message"),
     [
         ({"axis": "rz"}, "data: encoding basis needs axis rx or ry"),
-        ({"angle_range": [0.0, 1.0]}, "data: encoding basis has the angles 0 and pi"),
-        ({"encoding": "amplitude"}, r"data\.encoding: .*'angle' or 'basis'"),
+        ({"angle_range": [0.0, 1.0]}, "data: encoding basis has an angle range of its own"),
+        ({"encoding": "amplitude"}, r"data\.encoding: unknown encoding 'amplitude'; .*angle, basis"),
     ],
 )
 def test_contradictions_are_refused(data: dict[str, Any], message: str) -> None:

@@ -157,7 +157,7 @@ def test_errors_of_a_file_name_file_and_field(tmp_path: Path) -> None:
         ("design.max_gate", 3, ["unknown field 'max_gate'", "max_gates"]),
         ("providers.0.max_qubit", 3, ["providers.0.max_qubit", "unknown field 'max_qubit'", "max_qubits"]),
         ("data.test_fraction", 1.0, ["data.test_fraction"]),
-        ("data.axis", "rw", ["data.axis", "'rx'"]),
+        ("data.axis", "rw", ["data.axis", "unknown encoding axis 'rw'", "rx"]),
         ("data.angle_range", [1.0, 1.0], ["data.angle_range", "below"]),
         ("draws.count", 3, ["half_split", "even", "3"]),
         ("draws.half_split", False, ["reward.membership", "half_split"]),

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from ..design.encodings import ENCODINGS, encoding_called
 from ..errors import QumosError, one_line, unknown
 from ..scenario.sections import DataSection
 
@@ -20,7 +21,7 @@ FLAT = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Preprocessor:
-    """The map ``settled(features @ matrix + offset)`` to angles, whatever was fitted; the arrays are read-only.
+    """The map ``settle(features @ matrix + offset)``, the encoding settling, to angles, whatever was fitted; the arrays are read-only.
 
     Attributes:
         matrix: float64 ``[f, width]``. A column of zeros fills a component that the data could not determine.
@@ -79,7 +80,8 @@ class Preprocessor:
         Raises:
             QumosError: another number of features than fitted, or a value that is not finite.
         """
-        return settled(_checked(features, len(self.matrix)) @ self.matrix + self.offset, self.angle_range, self.encoding)
+        angles = _checked(features, len(self.matrix)) @ self.matrix + self.offset
+        return encoding_called(self.encoding).settle(angles, self.angle_range)
 
     def to_dict(self) -> dict[str, Any]:
         """The map as plain JSON numbers; Python writes floats so that they read back bit for bit."""
@@ -108,17 +110,9 @@ class Preprocessor:
             raise QumosError("preprocessing: matrix and offset must be finite")
         # Bundles from before there was a choice hold none.
         encoding = data.get("encoding", "angle")
-        if encoding not in ("angle", "basis"):
-            raise unknown("encoding in preprocessing", encoding, ("angle", "basis"))
+        if encoding not in ENCODINGS:
+            raise unknown("encoding in preprocessing", encoding, ENCODINGS)
         return cls(matrix, offset, (low, high), encoding)
-
-
-def settled(angles: np.ndarray, angle_range: tuple[float, float], encoding: str) -> np.ndarray:
-    """``angles`` as they can be encoded: clipped to ``angle_range``, or for ``basis`` one of its ends (above its middle the upper)."""
-    low, high = angle_range
-    if encoding == "basis":
-        return np.where(angles > (low + high) / 2, high, low)
-    return np.clip(angles, low, high)
 
 
 def check_width(section: DataSection, features: int, classes: int, width: int, *, strict: bool) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from .design import Gate
+from .gates import REGISTRY
 
 BlockKind = Literal["layer", "chain", "ring"]
-LAYERS = ("rx", "ry", "rz", "h", "reupload")
-"""Gates that a scenario's block vocabulary places as layers."""
-ENTANGLERS = ("cz", "rzz")
-"""Gates that it places as chains and rings."""
+_KINDS: dict[str, tuple[BlockKind, ...]] = {"layer": ("layer",), "entangler": ("chain", "ring")}
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,12 @@ class Block:
                 return ()
             pairs.append((qubits[0], qubits[-1]))
         return tuple(Gate(self.gate, pair) for pair in pairs)
+
+    @classmethod
+    def of_gates(cls, names: Collection[str]) -> list[Block]:
+        """All blocks of the gates called ``names``: layers first, in the order of the registry."""
+        specs = [spec for spec in REGISTRY.values() if spec.name in names]
+        return [cls(kind, spec.name) for place, kinds in _KINDS.items() for spec in specs if spec.placed_as == place for kind in kinds]
 
     def fitted(self, qubits: Sequence[int]) -> Block:
         """The block, with a ring on fewer than three qubits replaced by the chain that it amounts to."""

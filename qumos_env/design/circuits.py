@@ -9,11 +9,9 @@ import cirq
 import numpy as np
 import sympy
 
-from ..errors import unknown
 from .design import Design, PlacedGate
+from .encodings import axis_called
 from .gates import gate_spec
-
-AXES = {"rx": cirq.rx, "ry": cirq.ry, "rz": cirq.rz}
 
 
 def input_symbol(qubit: int) -> str:
@@ -47,29 +45,23 @@ def _weight_numbers(design: Design) -> dict[PlacedGate, int]:
 
 
 def build_fragment(design: Design, qubits: Sequence[int], gates: Sequence[PlacedGate], axis: str) -> Fragment:
-    """The fragment of ``design`` on ``qubits`` with ``gates``; features enter by a rotation about ``axis`` (``rx``, ``ry``, ``rz``)."""
-    if axis not in AXES:
-        raise unknown("encoding axis", axis, AXES)
+    """The fragment of ``design`` on ``qubits`` with ``gates``; features enter about ``axis``, see ``encodings``."""
+    encoding = axis_called(axis)
     numbers = _weight_numbers(design)
     line = {qubit: cirq.LineQubit(qubit) for qubit in qubits}
-
-    def encode(qubit: int) -> list[cirq.Operation]:
-        rotation = AXES[axis](sympy.Symbol(input_symbol(qubit))).on(line[qubit])
-        # About Z the encoding only shows on a superposition.
-        return [cirq.H(line[qubit]), rotation] if axis == "rz" else [rotation]
-
-    operations = [operation for qubit in qubits for operation in encode(qubit)]
+    feature = {qubit: sympy.Symbol(input_symbol(qubit)) for qubit in qubits}
+    operations = [operation for qubit in qubits for operation in encoding.operations(feature[qubit], line[qubit])]
     weights = []
     for placed in gates:
-        gate = placed.gate
-        if gate.name == "reupload":
-            operations.append(AXES[axis](sympy.Symbol(input_symbol(gate.qubits[0]))).on(line[gate.qubits[0]]))
+        gate, build = placed.gate, gate_spec(placed.gate.name).operation
+        if build is None:
+            operations += [encoding.rotation(feature[qubit], line[qubit]) for qubit in gate.qubits]
             continue
         angle = None
         if gate.trainable:
             weights.append(numbers[placed])
             angle = sympy.Symbol(weight_symbol(numbers[placed]))
-        operations.append(gate_spec(gate.name).operation(angle, *(line[qubit] for qubit in gate.qubits)))
+        operations.append(build(angle, *(line[qubit] for qubit in gate.qubits)))
     return Fragment(tuple(qubits), tuple(weights), cirq.Circuit(operations))
 
 

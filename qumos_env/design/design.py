@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import QumosError
-from .gates import gate_spec
+from .gates import cuttable_gates, gate_spec
 
 SCHEMA_VERSION = 1
 
@@ -131,8 +131,9 @@ class Design:
             outside = [qubit for qubit in gate.qubits if not 0 <= qubit < len(partition)]
             if outside:
                 raise QumosError(f"design: gate {gate.name} acts on qubit {outside[0]}, the register has 0 to {len(partition) - 1}")
-            if len({partition[qubit] for qubit in gate.qubits}) > 1 and gate.name != "rzz":
-                raise QumosError(f"design: gate {gate.name}{list(gate.qubits)} spans two parts; only rzz can be cut")
+            if len({partition[qubit] for qubit in gate.qubits}) > 1 and not gate_spec(gate.name).cuttable:
+                cuttable = ", ".join(cuttable_gates())
+                raise QumosError(f"design: gate {gate.name}{list(gate.qubits)} spans two parts; only {cuttable} can be cut")
         if self.shots is not None and self.shots < 1:
             raise QumosError(f"design: shots is {self.shots}, at least 1 is needed")
         placed = canonical_order(tuple(self.gates))

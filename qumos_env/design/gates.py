@@ -1,15 +1,16 @@
-"""The gate registry: what a design may place, and what every other module needs to know about it."""
+"""The gate registry: what a design may place, and all that any other module needs to know about it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import cirq
 import sympy
 
-from ..errors import unknown
+from ..errors import QumosError, unknown
 
 
 @dataclass(frozen=True)
@@ -18,24 +19,36 @@ class GateSpec:
 
     Attributes:
         name: the name in designs, actions and scenario files.
-        qubits: how many qubits it acts on.
+        axes: for every qubit that it acts on the Pauli axis along which it acts (``"X"``, ``"Y"``, ``"Z"``), or ``None``; two gates
+            commute when their axes agree on every shared qubit.
+        operation: ``(angle or symbol, *qubits) -> cirq.Operation``; fixed gates ignore the angle. ``None`` for a gate that encodes the
+            feature of its qubit once more: its operation is the encoding's.
+        angle: the angle that a ``cirq.Gate`` of this kind has, ``None`` for another kind of gate; fixed gates have the angle 0.
         trainable: whether it carries an angle that training adjusts.
         symmetric: whether its qubits can be exchanged; such gates are written with ascending qubits.
-        axes: per qubit the Pauli axis along which it acts (``"X"``, ``"Y"``, ``"Z"``), or ``None``; two gates
-            commute when their axes agree on every shared qubit.
-        operation: ``(angle or symbol, qubits) -> cirq.Operation``; fixed gates ignore the angle.
+        cuttable: whether it may join two parts, see ``gate_cuts``.
+        placed_as: the blocks that place it on a whole part: a ``layer``, the chains and rings of an ``entangler``, or none.
+        text: what stands for it in a text drawing, per qubit.
+        drawing: the same in a picture: a label on one qubit, matplotlib's marker on each of several.
+        qasm: statements of OpenQASM 3, with ``{angle}``, and ``{0}``, ``{1}``, ... for its qubits.
     """
 
     name: str
-    qubits: int
-    trainable: bool
-    symmetric: bool
     axes: tuple[str | None, ...]
-    operation: Callable[..., cirq.Operation]
+    operation: Callable[..., cirq.Operation] | None
+    angle: Callable[[cirq.Gate], Any]
+    trainable: bool = False
+    symmetric: bool = False
+    cuttable: bool = False
+    placed_as: Literal["layer", "entangler"] | None = None
+    text: tuple[str, ...] = ()
+    drawing: tuple[str, ...] = ()
+    qasm: tuple[str, ...] = ()
 
-
-def _rotation(name: str, axis: str, gate: Callable[..., cirq.Gate]) -> GateSpec:
-    return GateSpec(name, 1, True, False, (axis,), lambda angle, qubit: gate(angle).on(qubit))
+    @property
+    def qubits(self) -> int:
+        """How many qubits it acts on."""
+        return len(self.axes)
 
 
 def rzz(angle: float | sympy.Expr, a: cirq.Qid, b: cirq.Qid) -> cirq.Operation:
@@ -44,22 +57,57 @@ def rzz(angle: float | sympy.Expr, a: cirq.Qid, b: cirq.Qid) -> cirq.Operation:
     return cirq.ZZPowGate(exponent=angle / pi, global_shift=-0.5).on(a, b)
 
 
-def _refuse_reupload(*_: object) -> cirq.Operation:
-    raise TypeError("the axis of a re-upload is the scenario's: circuits.py builds it")
+def _rotation(axis: str, kind: type[cirq.Rx] | type[cirq.Ry] | type[cirq.Rz]) -> GateSpec:
+    name = f"r{axis.lower()}"
+    return GateSpec(
+        name,
+        axes=(axis,),
+        operation=lambda angle, qubit: kind(rads=angle).on(qubit),
+        angle=lambda gate: gate._rads if isinstance(gate, kind) else None,
+        trainable=True,
+        placed_as="layer",
+        text=(name,),
+        drawing=(name.capitalize(),),
+        qasm=(f"{name}({{angle}}) {{0}};",),
+    )
+
+
+def _fixed(name: str, axes: tuple[str | None, ...], gate: cirq.Gate, **fields: Any) -> GateSpec:
+    places = ", ".join(f"{{{place}}}" for place in range(len(axes)))
+    return GateSpec(
+        name,
+        axes=axes,
+        operation=lambda _, *qubits: gate.on(*qubits),
+        angle=lambda other: 0.0 if other == gate else None,
+        qasm=(f"{name} {places};",),
+        **fields,
+    )
 
 
 REGISTRY: dict[str, GateSpec] = {
     spec.name: spec
     for spec in (
-        _rotation("rx", "X", cirq.rx),
-        _rotation("ry", "Y", cirq.ry),
-        _rotation("rz", "Z", cirq.rz),
-        GateSpec("h", 1, False, False, (None,), lambda _, qubit: cirq.H(qubit)),
-        GateSpec("cz", 2, False, True, ("Z", "Z"), lambda _, a, b: cirq.CZ(a, b)),
-        GateSpec("cx", 2, False, False, ("Z", "X"), lambda _, a, b: cirq.CX(a, b)),
-        GateSpec("rzz", 2, True, True, ("Z", "Z"), rzz),
-        # Rotates its qubit once more by the feature encoded there.
-        GateSpec("reupload", 1, False, False, (None,), _refuse_reupload),
+        _rotation("X", cirq.Rx),
+        _rotation("Y", cirq.Ry),
+        _rotation("Z", cirq.Rz),
+        _fixed("h", (None,), cirq.H, placed_as="layer", text=("H",), drawing=("H",)),
+        _fixed("cz", ("Z", "Z"), cirq.CZ, symmetric=True, placed_as="entangler", text=("●", "●"), drawing=("o", "o")),
+        _fixed("cx", ("Z", "X"), cirq.CX, text=("●", "⊕"), drawing=("o", "$\\oplus$")),
+        GateSpec(
+            "rzz",
+            axes=("Z", "Z"),
+            operation=rzz,
+            angle=lambda gate: gate.exponent * math.pi if isinstance(gate, cirq.ZZPowGate) else None,
+            trainable=True,
+            symmetric=True,
+            cuttable=True,
+            placed_as="entangler",
+            text=("ZZ", "ZZ"),
+            drawing=("s", "s"),
+            # Not in the standard gate library of OpenQASM 3.
+            qasm=("cx {0}, {1};", "rz({angle}) {1};", "cx {0}, {1};"),
+        ),
+        GateSpec("reupload", (None,), None, lambda _: None, placed_as="layer", text=("↻",), drawing=("↻",)),
     )
 }
 
@@ -73,3 +121,21 @@ def gate_spec(name: str) -> GateSpec:
     if name not in REGISTRY:
         raise unknown("gate", name, REGISTRY)
     return REGISTRY[name]
+
+
+def recognised(gate: cirq.Gate | None) -> tuple[GateSpec, Any]:
+    """The kind of a gate in a circuit of a design, and its angle in radians, a number or a symbol.
+
+    Raises:
+        QumosError: no design has such a gate.
+    """
+    for spec in REGISTRY.values():
+        angle = None if gate is None else spec.angle(gate)
+        if angle is not None:
+            return spec, angle
+    raise QumosError(f"gate {gate} is none of those that a design can have")
+
+
+def cuttable_gates() -> tuple[str, ...]:
+    """Names of the gates that may join two parts."""
+    return tuple(name for name, spec in REGISTRY.items() if spec.cuttable)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ..files import write_bytes
 from .design import Design, PlacedGate
+from .gates import gate_spec
 
 _DPI = 100
 _COLUMN = 0.46  # inches
@@ -27,7 +28,7 @@ def design_text(design: Design) -> str:
         for placed in placed_gates:
             gate = placed.gate
             for position, qubit in enumerate(gate.qubits):
-                cells[qubit][column] = _cell(gate.name, position, len(gate.qubits))
+                cells[qubit][column] = gate_spec(gate.name).text[position]
     widths = [max(2, *(len(row[column]) for row in cells)) for column in range(len(columns))]
     for qubit, row in enumerate(cells):
         wire = "─".join(cell.center(width, "─") for cell, width in zip(row, widths, strict=True))
@@ -67,19 +68,16 @@ def design_figure(design: Design, title: str = "") -> Figure:
             gate, x = placed.gate, column + 0.8
             shade = colour[design.assignment[design.partition[gate.qubits[0]]]]
             if len(gate.qubits) == 1:
-                _box(axes, x, height[gate.qubits[0]], _label(gate.name), shade if gate.trainable else "white", shade)
+                _box(axes, x, height[gate.qubits[0]], gate_spec(gate.name).drawing[0], shade if gate.trainable else "white", shade)
                 continue
             cut = len({design.partition[qubit] for qubit in gate.qubits}) > 1
             ends = [height[qubit] for qubit in gate.qubits]
             axes.plot([x, x], ends, color=_INK if cut else shade, lw=1.6, ls="--" if cut else "-", zorder=2)
-            if gate.name == "rzz":
-                for end, qubit in zip(ends, gate.qubits, strict=True):
-                    axes.plot(x, end, "s", color=colour[design.assignment[design.partition[qubit]]], ms=7, zorder=3)
-                axes.text(x + 0.08, sum(ends) / 2, "ZZ", fontsize=6, color=_INK, zorder=4)
-            else:
-                axes.plot(x, ends[0], "o", color=shade, ms=6, zorder=3)
-                target = "o" if gate.name == "cz" else "$\\oplus$"
-                axes.plot(x, ends[1], marker=target, color=shade, ms=6 if gate.name == "cz" else 10, zorder=3)
+            for end, qubit, marker in zip(ends, gate.qubits, gate_spec(gate.name).drawing, strict=True):
+                own = colour[design.assignment[design.partition[qubit]]]
+                axes.plot(x, end, marker=marker, color=own, ms=10 if marker.startswith("$") else 6, zorder=3)
+            if gate.trainable:
+                axes.text(x + 0.08, sum(ends) / 2, gate_spec(gate.name).text[0], fontsize=6, color=_INK, zorder=4)
     if title:
         figure.suptitle(title, fontsize=9, color=_INK)
     return figure
@@ -115,16 +113,6 @@ def _columns(design: Design) -> list[list[PlacedGate]]:
         for index in span:
             free[index] = column + 1
     return columns
-
-
-def _cell(name: str, position: int, n_qubits: int) -> str:
-    if n_qubits == 1:
-        return {"reupload": "↻", "h": "H"}.get(name, name)
-    return {"cz": "●", "rzz": "ZZ", "cx": "●⊕"[position]}[name]
-
-
-def _label(name: str) -> str:
-    return {"rx": "Rx", "ry": "Ry", "rz": "Rz", "h": "H", "reupload": "↻"}[name]
 
 
 def _box(axes: matplotlib.axes.Axes, x: float, y: float, text: str, fill: object, edge: object) -> None:

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 
 from ..design import Design, Gate
-from ..design.blocks import ENTANGLERS, LAYERS, Block, BlockKind
-from ..design.gates import REGISTRY
+from ..design.blocks import Block
+from ..design.gates import REGISTRY, cuttable_gates
 from ..errors import QumosError
 from ..scenario import Scenario
 
@@ -61,6 +61,7 @@ class ActionTable:
         self.scenario = scenario
         actions = [Action("part", targets=(part,)) for part in range(rules.max_parts)]
         actions += [Action("assign", targets=(provider,)) for provider in range(len(scenario.providers))]
+        cuttable = [name for name in cuttable_gates() if name in rules.gates]
         if rules.vocabulary in ("gates", "both"):
             for name in rules.gates:
                 spec = REGISTRY[name]
@@ -68,12 +69,10 @@ class ActionTable:
                 actions += [Action("gate", name, qubits) for qubits in choose(range(rules.qubits), spec.qubits)]
         if rules.vocabulary in ("blocks", "both"):
             for part in range(rules.max_parts):
-                actions += [Action.of_block(Block("layer", name), part) for name in LAYERS if name in rules.gates]
-                shapes: tuple[BlockKind, ...] = ("chain", "ring")
-                actions += [Action.of_block(Block(kind, name), part) for name in ENTANGLERS if name in rules.gates for kind in shapes]
+                actions += [Action.of_block(block, part) for block in Block.of_gates(rules.gates)]
             if rules.vocabulary == "blocks":
                 # Blocks stay inside a part, so cuts need their own actions; they are masked where no cut is allowed.
-                actions += [Action("gate", "rzz", pair) for pair in combinations(range(rules.qubits), 2) if "rzz" in rules.gates]
+                actions += [Action("gate", name, pair) for name in cuttable for pair in combinations(range(rules.qubits), 2)]
         actions += [Action("shots", targets=(level,)) for level in range(len(rules.shots))]
         actions.append(Action("finish"))
         self.actions = tuple(actions)
@@ -310,7 +309,7 @@ class DesignState:
                 homes = {self.partition[qubit] for qubit in action.targets}
                 spans = len(homes) > 1
                 if spans:
-                    valid = action.gate == "rzz" and all(measures[home] for home in homes)
+                    valid = REGISTRY[action.gate].cuttable and all(measures[home] for home in homes)
                 else:
                     # Where blocks are the vocabulary, single gates are there for the cuts only.
                     valid = action.gate in runs[homes.pop()] and self.scenario.design.vocabulary != "blocks"

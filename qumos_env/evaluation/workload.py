@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 
 from ..data import Draw, Preprocessor, make_protocol
-from ..data.preprocessing import settled
 from ..design import Design
+from ..design.encodings import encoding_called
 from ..model.qnn import QNN
 from ..scenario import Scenario
 from .controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
@@ -125,7 +125,8 @@ class Workload:
         queries = owner.transform(features[draw.thief])
 
         def intercepted(indices: np.ndarray) -> np.ndarray:
-            return settled(fit_encoding(features[draw.thief], queries, features[indices]), section.angle_range, section.encoding)
+            angles = fit_encoding(features[draw.thief], queries, features[indices])
+            return encoding_called(section.encoding).settle(angles, section.angle_range)
 
         return PreparedDraw(
             key=key,

@@ -5,8 +5,18 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from ..design.encodings import FULL_RANGE, axis_called, encoding_called
 from ..design.gates import REGISTRY
 
 LEAST_LIRA_DRAWS = 16
@@ -32,8 +42,9 @@ class DataSection(Section):
         reducer: how features are reduced to the width of the encoding.
         scaler: how reduced features are brought to ``angle_range``.
         angle_range: angles in radians that a feature is mapped to.
-        encoding: ``angle`` puts feature ``i`` on qubit ``i``; ``basis`` too, but as a bit: angle 0 or pi, whichever is nearer.
-        axis: rotation axis of the angle encoding.
+        encoding: ``angle`` puts feature ``i`` on qubit ``i``; ``basis`` too, but as a bit: angle 0 or pi, whichever is nearer; or another
+            of ``qumos_env.design.encodings``.
+        axis: rotation axis of the encoding: ``rx``, ``ry``, ``rz``.
         test_fraction: share of rows fixed as test split, used for reports only.
         split_seed: seed of that split.
     """
@@ -43,18 +54,19 @@ class DataSection(Section):
     parameters: dict[str, float | int] = {}
     reducer: Literal["pca", "lda", "none"] = "pca"
     scaler: Literal["min-max", "max-abs"] = "min-max"
-    angle_range: tuple[FiniteFloat, FiniteFloat] = (0.0, math.pi)
-    encoding: Literal["angle", "basis"] = "angle"
-    axis: Literal["rx", "ry", "rz"] = "ry"
+    angle_range: tuple[FiniteFloat, FiniteFloat] = FULL_RANGE
+    encoding: Annotated[str, AfterValidator(lambda name: encoding_called(name).name)] = "angle"
+    axis: Annotated[str, AfterValidator(lambda name: axis_called(name).name)] = "ry"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split_seed: Count = 0
 
     @model_validator(mode="after")
-    def _bits_fit(self) -> DataSection:
-        if self.encoding == "basis" and self.axis == "rz":
-            raise ValueError("encoding basis needs axis rx or ry: about rz a bit would not set a basis state")
-        if self.encoding == "basis" and self.angle_range != (0.0, math.pi):
-            raise ValueError("encoding basis has the angles 0 and pi, so angle_range must be left out")
+    def _angles_fit(self) -> DataSection:
+        axis, encoding = axis_called(self.axis), encoding_called(self.encoding)
+        if encoding.axes is not None and axis.name not in encoding.axes:
+            raise ValueError(f"encoding {encoding.name} needs axis {' or '.join(encoding.axes)}: {encoding.reason}")
+        if encoding.fixed_range not in (None, self.angle_range):
+            raise ValueError(f"encoding {encoding.name} has an angle range of its own, so angle_range must be left out")
         return self
 
 

@@ -17,6 +17,7 @@ import sympy
 
 from ...design import Design
 from ...design.circuits import Fragment, joint_fragments, weight_symbol
+from ...design.encodings import axis_called
 from ...model.stack import CircuitStack
 
 _Circuit = Callable[[np.ndarray, "Seat", float, np.random.Generator], np.ndarray]
@@ -72,7 +73,7 @@ class ExposedCircuits:
         for fragment in joint_fragments(design, axis):
             first = design.n_trainable + len(self._extra)
             # About Z the encoding starts with a layer of H.
-            moments.append(self._expose(fragment, encoding=2 if axis == "rz" else 1))
+            moments.append(self._expose(fragment, encoding=axis_called(axis).depth))
             circuit = cirq.Circuit((*moment.design, *moment.crosstalk) for moment in moments[-1])
             added = range(first, design.n_trainable + len(self._extra))
             fragments.append(Fragment(fragment.qubits, (*fragment.weights, *added), circuit))
