@@ -38,6 +38,10 @@ def make(design: dict[str, Any], providers: list[dict[str, Any]] | None = None) 
     )
 
 
+def spans(state: DesignState, gate: Gate) -> bool:
+    return len({state.partition[qubit] for qubit in gate.qubits}) > 1
+
+
 @st.composite
 def scenarios(draw: st.DrawFn, vocabularies: tuple[str, ...] = ("gates", "blocks", "both")) -> Scenario:
     """Valid limits over providers of every width, capacity and gate set."""
@@ -48,10 +52,9 @@ def scenarios(draw: st.DrawFn, vocabularies: tuple[str, ...] = ("gates", "blocks
         providers.append(
             {
                 "name": f"provider-{index}",
-                "max_qubits": draw(st.integers(1, 4)),
+                "max_qubits": draw(st.integers(1, 5)),
                 "max_parts": draw(st.integers(1, 3)),
                 "gates": [name for name in NAMES if name == rotation or draw(st.booleans())],
-                "mid_circuit_measurement": draw(st.booleans()),
             }
         )
     max_parts, widest = draw(st.integers(1, 4)), draw(st.integers(1, 4))
@@ -100,17 +103,21 @@ def check_rules(scenario: Scenario, state: DesignState) -> None:
         assert sizes[part] <= providers[name].max_qubits
     for name, provider in providers.items():
         assert design.assignment.count(name) <= provider.max_parts
-    cuts = 0
+    cuts, touching = 0, np.zeros(len(sizes), int)
     for gate in design.gates:
         assert gate.name in rules.gates
         homes = {design.partition[qubit] for qubit in gate.qubits}
         runs = [providers[design.assignment[home]] for home in homes]
         if len(homes) > 1:
             cuts += 1
-            assert gate.name == "rzz" and all(provider.mid_circuit_measurement for provider in runs)
+            assert gate.name == "rzz"
+            for home in homes:
+                touching[home] += 1
         else:
             assert gate.name in runs[0].gates
     assert cuts == state.cuts <= rules.max_gate_cuts
+    for part, name in enumerate(design.assignment):
+        assert not touching[part] or sizes[part] + touching[part] <= providers[name].max_qubits
     assert len(design.gates) <= rules.max_gates
     assert any(gate.name in TRAINABLE for gate in design.gates)
     assert design.shots is None or design.shots in rules.shots
@@ -181,8 +188,10 @@ def test_the_mask_says_exactly_what_would_be_allowed(scenario: Scenario, seed: i
                 if len(homes) == 1:
                     expected = action.gate in runs[homes.pop()].gates and rules.vocabulary != "blocks"
                 else:
-                    expected = action.gate == "rzz" and all(runs[home].mid_circuit_measurement for home in homes)
-                    expected = expected and state.cuts < rules.max_gate_cuts
+                    expected = action.gate == "rzz" and state.cuts < rules.max_gate_cuts
+                    for home in homes:
+                        cuts = [{state.partition[qubit] for qubit in gate.qubits} for gate in state.gates if spans(state, gate)]
+                        expected = expected and len(members[home]) + sum(home in ends for ends in cuts) < runs[home].max_qubits
             else:
                 width = len(members[action.targets[0]]) if action.targets[0] < len(members) else 0
                 cost = {"layer": width, "chain": max(0, width - 1), "ring": width if width > 2 else 0}[action.kind]
@@ -295,9 +304,12 @@ def test_only_rzz_spans_parts_and_only_while_cuts_are_left() -> None:
         assert not across & valid_names(state)
         if vocabulary != "blocks":
             assert "rzz(0, 2)" in valid_names(state)
-        blind: list[dict[str, Any]] = [{"name": "aurora"}, {"name": "borealis", "mid_circuit_measurement": False}]
-        assert not across & valid_names(start(make(limits, blind), (0, 1, 0, 1), (0, 1)))
-        assert across <= valid_names(start(make(limits, blind), (0, 1, 0, 1), (0, 0)))
+        narrow: list[dict[str, Any]] = [{"name": "aurora"}, {"name": "borealis", "max_qubits": 3}]
+        state = start(make(limits, narrow), (0, 1, 0, 1), (0, 1))
+        assert across <= valid_names(state) and state.apply(state.table.index(Action("gate", "rzz", (0, 1))))
+        assert not across & valid_names(state)  # the ancilla took borealis's last qubit
+        state = start(make(limits, narrow), (0, 1, 0, 1), (0, 0))
+        assert state.apply(state.table.index(Action("gate", "rzz", (0, 1)))) and across <= valid_names(state)
         plain: list[dict[str, Any]] = [{"name": "aurora"}, {"name": "borealis", "gates": ["ry"]}]
         assert across <= valid_names(start(make(limits, plain), (0, 1, 0, 1), (0, 1)))
 

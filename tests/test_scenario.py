@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from qumos_env.design import Design, Gate
+from qumos_env.design.gate_cuts import cut_parts
 from qumos_env.errors import QumosError
 from qumos_env.scenario import Scenario, list_scenarios, load_scenario, parse_scenario, scenario_folder, write_calibration
 
@@ -402,9 +403,9 @@ RY0, RY1 = Gate("ry", (0,)), Gate("ry", (1,))
 
 
 def test_a_design_within_all_limits_passes() -> None:
-    """Three qubits at aurora, one at borealis, every budget used up."""
+    """Three qubits and an ancilla at aurora, one and an ancilla at borealis, every budget used up."""
     gates = (Gate("rx", (0,)), Gate("cz", (0, 1)), Gate("rzz", (2, 3)), Gate("ry", (3,)), RY0, RY1)
-    parse_scenario(BASE).check_design(Design((0, 0, 0, 1), ("aurora", "borealis"), gates, 1000))
+    parse_scenario(changed("providers.0.max_qubits", 4)).check_design(Design((0, 0, 0, 1), ("aurora", "borealis"), gates, 1000))
 
 
 @pytest.mark.parametrize(
@@ -433,14 +434,19 @@ def test_each_limit_of_a_design(design: Design, words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_a_cut_needs_mid_circuit_measurement_on_both_sides() -> None:
-    """The measured variant of a gate cut cannot run elsewhere; the mask and the check must agree on it."""
+def test_a_cut_takes_a_qubit_more_on_both_sides() -> None:
+    """Where the measured variant puts its outcome: what a provider is asked to run is never wider than it is."""
     design = Design((0, 0, 1, 1), ("aurora", "borealis"), (RY0, Gate("rzz", (0, 2))))
-    parse_scenario(BASE).check_design(design)
-    for provider in (0, 1):
-        scenario = parse_scenario(changed(f"providers.{provider}.mid_circuit_measurement", False))
-        with pytest.raises(QumosError, match="mid-circuit"):
-            scenario.check_design(design)
+    widest = max(len(variant.qubits) for part in cut_parts(design, "ry") for variant in part.variants)
+
+    def scenario(*widths: int) -> Scenario:
+        providers = [provider | {"max_qubits": width} for provider, width in zip(BASE["providers"], widths, strict=True)]
+        return parse_scenario(BASE | {"providers": providers})
+
+    scenario(widest, widest).check_design(design)
+    for widths, part, name in (((widest - 1, widest), 0, "aurora"), ((widest, widest - 1), 1, "borealis")):
+        with pytest.raises(QumosError, match=f"1 gate cuts touch part {part}, {name} has 0 qubit"):
+            scenario(*widths).check_design(design)
 
 
 def test_references_are_checked_without_limits() -> None:

@@ -41,7 +41,8 @@ class Variant:
 
     Attributes:
         labels: one of ``LABELS`` per cut of the part.
-        circuit: parametrised by input and weight symbols. Every M is a CX to an ancilla, so that no measurement is needed in mid-circuit.
+        circuit: parametrised by input and weight symbols. Every M is a CX to an ancilla, which takes a qubit more of its
+            provider, so that no measurement is needed in mid-circuit.
         qubits: those of the part, then one ancilla per M in the order of the cuts. All are measured at the end; the signs of the
             ancillas' outcomes multiply those of the part's qubits.
     """

@@ -144,13 +144,7 @@ class DesignState:
         self.trainable = False
         self.done = False
         self._placed_by: tuple[tuple[Gate, ...], ...] = ()
-        rules = scenario.design
-        self._budget = scenario.cost_limits
-        # Room for parts, widest first: every provider counts once per part it takes.
-        self._slots = sorted(
-            (min(provider.max_qubits, rules.max_part_qubits) for provider in scenario.providers for _ in range(provider.max_parts)),
-            reverse=True,
-        )[: rules.max_parts]
+        self._budget, self._limits = scenario.cost_limits, scenario.design_limits
         self._mask = self._compute_mask()
 
     @property
@@ -199,6 +193,7 @@ class DesignState:
             self.trainable = self.trainable or placed[0].trainable
             if chosen.kind == "gate" and len({self.partition[qubit] for qubit in chosen.targets}) > 1:
                 self.cuts += 1
+                self._spare[self._ends[action]] -= 1
         self.history.append(action)
         if chosen.kind in ("part", "assign") and self.phase == "gates":
             self._enter_gates()
@@ -238,12 +233,13 @@ class DesignState:
         if phase == "cut":
             for part in range(min(self.n_parts + 1, self.scenario.design.max_parts)):
                 partition = [*self.partition, part]
-                mask[part] = self._fits(partition) and self._budget.leaves_room((), max(partition) + 1)
+                mask[part] = self._limits.fits(np.bincount(partition).tolist()) and self._budget.leaves_room((), max(partition) + 1)
         elif phase == "assign":
-            first = self.scenario.design.max_parts
+            first, sizes = self.scenario.design.max_parts, np.bincount(self.partition).tolist()
+            left = self.n_parts - len(self.assignment) - 1
             for provider in range(len(self.scenario.providers)):
                 chosen = [*self.assignment, provider]
-                mask[first + provider] = self._assignable(chosen) and self._budget.leaves_room(chosen, self.n_parts - len(chosen))
+                mask[first + provider] = self._limits.assignable(sizes, chosen) and self._budget.leaves_room(chosen, left)
         elif phase == "gates":
             left = self.gates_left
             reach = self._structural & (self._cost <= left)
@@ -252,6 +248,8 @@ class DesignState:
                 reach &= self._is_trainable | (self._cost + self._reserve <= left)
             if self.cuts >= self.scenario.design.max_gate_cuts:
                 reach &= ~self._is_cut
+            else:
+                reach &= ~self._is_cut | (self._spare[self._ends] > 0).all(axis=1)
             mask[:] = reach
             shots = slice(self.table.finish - len(self.scenario.design.shots), self.table.finish)
             mask[shots] = self.trainable
@@ -273,54 +271,36 @@ class DesignState:
                 grown = replace(design, gates=(*design.gates, *self._placed_by[number]), shots=self._budget.fewest_shots)
                 mask[number] = self._budget.allows(grown)
 
-    def _fits(self, partition: list[int]) -> bool:
-        """Whether ``partition`` can be completed so that every part finds a provider wide enough."""
-        sizes = sorted(np.bincount(partition).tolist(), reverse=True)
-        if len(sizes) > len(self._slots) or sum(self._slots) < self.scenario.design.qubits:
-            return False
-        return all(size <= slot for size, slot in zip(sizes, self._slots, strict=False))
-
-    def _assignable(self, assignment: list[int]) -> bool:
-        """Whether the parts after ``assignment`` still find providers with room and width."""
-        sizes = np.bincount(self.partition).tolist()
-        widest = self.scenario.design.max_part_qubits
-        room = [provider.max_parts for provider in self.scenario.providers]
-        for part, provider in enumerate(assignment):
-            if sizes[part] > min(self.scenario.providers[provider].max_qubits, widest) or room[provider] == 0:
-                return False
-            room[provider] -= 1
-        slots = sorted(
-            (provider.max_qubits for provider, left in zip(self.scenario.providers, room, strict=True) for _ in range(left)), reverse=True
-        )
-        rest = sorted(sizes[len(assignment) :], reverse=True)
-        return len(rest) <= len(slots) and all(size <= slot for size, slot in zip(rest, slots, strict=False))
+    def _runs(self, part: int, gate: str) -> bool:
+        return self._limits.runs(self.assignment[part], gate)
 
     def _enter_gates(self) -> None:
         """What partition and assignment fix for the rest of the episode, as arrays over the actions."""
         parts = [tuple(q for q, part in enumerate(self.partition) if part == index) for index in range(self.n_parts)]
-        runs = [set(self.scenario.providers[provider].gates) for provider in self.assignment]
-        measures = [self.scenario.providers[provider].mid_circuit_measurement for provider in self.assignment]
+        spare = [self._limits.ancillas(provider, len(qubits)) for provider, qubits in zip(self.assignment, parts, strict=True)]
         placed_by: list[tuple[Gate, ...]] = []
         cut = []
-        for action in self.table.actions:
+        ends = np.zeros((len(self.table), 2), int)
+        for number, action in enumerate(self.table.actions):
             placed: tuple[Gate, ...] = ()
             spans = False
             if action.kind == "gate":
                 homes = {self.partition[qubit] for qubit in action.targets}
                 spans = len(homes) > 1
                 if spans:
-                    valid = REGISTRY[action.gate].cuttable and all(measures[home] for home in homes)
+                    valid = REGISTRY[action.gate].cuttable
+                    ends[number, :] = sorted(homes)
                 else:
                     # Where blocks are the vocabulary, single gates are there for the cuts only.
-                    valid = action.gate in runs[homes.pop()] and self.scenario.design.vocabulary != "blocks"
+                    valid = self._runs(homes.pop(), action.gate) and self.scenario.design.vocabulary != "blocks"
                 if valid:
                     placed = (Gate(action.gate, action.targets),)
-            elif action.block is not None and action.targets[0] < len(parts) and action.gate in runs[action.targets[0]]:
+            elif action.block is not None and action.targets[0] < len(parts) and self._runs(action.targets[0], action.gate):
                 placed = action.block.gates(parts[action.targets[0]])
             placed_by.append(placed)
             cut.append(spans)
         self._placed_by = tuple(placed_by)
-        self._is_cut = np.array(cut)
+        self._is_cut, self._ends, self._spare = np.array(cut), ends, np.array(spare)
         self._cost = np.array([len(placed) for placed in placed_by])
         self._structural = self._cost > 0
         self._is_trainable = np.array([bool(placed) and placed[0].trainable for placed in placed_by])

@@ -9,6 +9,7 @@ from ..design import Design
 from ..design.gate_cuts import variant_counts
 from ..hardware.counting import GateCounts
 from ..hardware.estimate import JobEstimate, PartEstimate, circuit_error, estimate_parts, inference_job, shot_seconds
+from .limits import DesignLimits
 from .providers import Provider, device_profiles
 from .sections import BudgetSection, DesignSection
 
@@ -23,10 +24,13 @@ class Budget:
         rules: limits of a design.
         providers: in the order in which actions number them.
         axis: rotation axis of the encoding.
+        admitted: which designs there are.
     """
 
-    def __init__(self, limits: BudgetSection, rules: DesignSection, providers: Sequence[Provider], axis: str) -> None:
-        self._limits, self._rules, self._providers, self._axis = limits, rules, tuple(providers), axis
+    def __init__(
+        self, limits: BudgetSection, rules: DesignSection, providers: Sequence[Provider], axis: str, admitted: DesignLimits
+    ) -> None:
+        self._limits, self._rules, self._providers, self._axis, self._admitted = limits, rules, tuple(providers), axis, admitted
         self.is_set = limits.is_set
         self.fewest_shots = min((limits.shots, *rules.shots))
         self._profiles = device_profiles(providers) if self.is_set else {}
@@ -57,7 +61,7 @@ class Budget:
         if not self.is_set:
             return True
         others = combinations_with_replacement(range(len(self._providers)), more)
-        return any(self._within(self._idle([*assignment, *rest])) for rest in others if self._has_room([*assignment, *rest]))
+        return any(self._within(self._idle([*assignment, *rest])) for rest in others if self._admitted.has_room([*assignment, *rest]))
 
     def some_design_fits(self) -> bool:
         """Whether any design is within the budget."""
@@ -72,7 +76,7 @@ class Budget:
         """Providers, as numbers, whose parts could hold the register."""
         for count in range(1, self._rules.max_parts + 1):
             for providers in combinations_with_replacement(range(len(self._providers)), count):
-                if self._has_room(providers) and self._wide_enough(providers):
+                if self._admitted.holds(providers):
                     yield providers
 
     def _within(self, job: JobEstimate) -> bool:
@@ -108,13 +112,3 @@ class Budget:
             counts = GateCounts(1, 1, 0, profile.times.one_qubit, 1)
             parts.append(PartEstimate(name, profile, counts, 0, 1, circuit_error(counts, profile), shot_seconds(counts, profile)))
         return inference_job(parts, self._limits.rows, self.fewest_shots)
-
-    def _has_room(self, providers: Sequence[int]) -> bool:
-        return all(providers.count(number) <= self._provider(number).max_parts for number in set(providers))
-
-    def _wide_enough(self, providers: Sequence[int]) -> bool:
-        widest = self._rules.max_part_qubits
-        return sum(min(self._provider(number).max_qubits, widest) for number in providers) >= self._rules.qubits
-
-    def _provider(self, number: int) -> Provider:
-        return self._providers[number]

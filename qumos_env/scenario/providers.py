@@ -53,7 +53,8 @@ class Provider(BaseModel):
         max_qubits: widest part it runs.
         max_parts: how many parts it takes.
         gates: the gates of the registry it runs.
-        mid_circuit_measurement: whether it can run the measured variant of a gate cut.
+        mid_circuit_measurement: whether it can measure before the end of a circuit. A fact about it and no rule: the measured variant of a
+            gate cut needs an ancilla instead, see ``DesignLimits``.
         price: cost of one gate, relative to a one-qubit gate on an ideal provider.
         noise: its error rates; left out of what is dumped, and so hashed, while there are none.
         device: name of a device profile (``qumos_env.hardware``), or path of a TOML file with one: its figures stand where the fields

@@ -24,6 +24,7 @@ from ..files import read_toml, write_text
 from ..registration import list_scenarios, scenario_folder
 from ..simulation.channels import NoiseSpec
 from .budget import Budget
+from .limits import DesignLimits
 from .providers import Provider, noise_spec
 from .sections import (
     LEAST_LIRA_DRAWS,
@@ -90,8 +91,7 @@ class Scenario(Section):
                 raise ValueError(f"provider {provider.name}: runs none of the scenario's trainable gates {', '.join(sorted(rotations))}")
         if limits.max_gates < min(limits.max_part_qubits, limits.qubits) and limits.vocabulary == "blocks":
             raise ValueError(f"design.max_gates is {limits.max_gates}: too few for one layer on {limits.max_part_qubits} qubits")
-        slots = sorted((min(p.max_qubits, limits.max_part_qubits) for p in self.providers for _ in range(p.max_parts)), reverse=True)
-        if sum(slots[: limits.max_parts]) < limits.qubits:
+        if self.design_limits.capacity < limits.qubits:
             raise ValueError(f"providers: together they cannot hold {limits.qubits} qubits in {limits.max_parts} part(s)")
         if self.draws.half_split and self.draws.count % 2:
             raise ValueError(f"draws: half_split needs an even count, got {self.draws.count}")
@@ -119,9 +119,14 @@ class Scenario(Section):
             raise ValueError(f"budget: no design can meet it: at least {dollars:.4g} dollars and {seconds:.4g} seconds are needed")
 
     @cached_property
+    def design_limits(self) -> DesignLimits:
+        """The limits of ``design`` and the providers on what a design may be."""
+        return DesignLimits(self.design, self.providers)
+
+    @cached_property
     def cost_limits(self) -> Budget:
         """The limits of ``budget`` on what a design may cost."""
-        return Budget(self.budget, self.design, self.providers, self.data.axis)
+        return Budget(self.budget, self.design, self.providers, self.data.axis, self.design_limits)
 
     @property
     def provider_names(self) -> tuple[str, ...]:
@@ -188,45 +193,17 @@ class Scenario(Section):
             QumosError: names the first limit that is broken.
         """
         where = f"design breaks scenario {self.name}"
-        rules = self.design
-        if design.n_qubits != rules.qubits:
-            raise QumosError(f"{where}: {design.n_qubits} qubits, the register has {rules.qubits}")
+        if design.n_qubits != self.design.qubits:
+            raise QumosError(f"{where}: {design.n_qubits} qubits, the register has {self.design.qubits}")
         if design.n_trainable == 0:
             raise QumosError(f"{where}: no trainable gate")
         for name in design.assignment:
             self.provider(name)
         if not limits:
             return
-        if design.n_parts > rules.max_parts:
-            raise QumosError(f"{where}: {design.n_parts} parts, at most {rules.max_parts} are allowed")
-        if len(design.gates) > rules.max_gates:
-            raise QumosError(f"{where}: {len(design.gates)} gates, at most {rules.max_gates} are allowed")
-        if len(design.cut_gates) > rules.max_gate_cuts:
-            raise QumosError(f"{where}: {len(design.cut_gates)} gate cuts, at most {rules.max_gate_cuts} are allowed")
-        for gate in design.gates:
-            if gate.name not in rules.gates:
-                raise QumosError(f"{where}: gate {gate.name} is not among {', '.join(rules.gates)}")
-        if design.shots is not None and design.shots not in rules.shots:
-            raise QumosError(f"{where}: {design.shots} shots is not a level of {list(rules.shots)}")
-        for placed in design.cut_gates:
-            for qubit in placed.gate.qubits:
-                name = design.assignment[design.partition[qubit]]
-                if not self.provider(name).mid_circuit_measurement:
-                    raise QumosError(f"{where}: provider {name} cannot run gate cuts, it has no mid-circuit measurement")
-        for part in design.parts:
-            provider = self.provider(part.provider)
-            widest = min(rules.max_part_qubits, provider.max_qubits)
-            if len(part.qubits) > widest:
-                raise QumosError(f"{where}: part {part.index} has {len(part.qubits)} qubits, at most {widest} fit on {provider.name}")
-            for placed in part.gates:
-                if placed.gate.name not in provider.gates:
-                    raise QumosError(f"{where}: provider {provider.name} does not run {placed.gate.name}")
-        for provider in self.providers:
-            if len(design.held_by(provider.name)) > provider.max_parts:
-                raise QumosError(f"{where}: provider {provider.name} takes at most {provider.max_parts} part(s)")
-        over = self.cost_limits.broken_by(design)
-        if over is not None:
-            raise QumosError(f"{where}: {over}")
+        broken = self.design_limits.broken_by(design) or self.cost_limits.broken_by(design)
+        if broken is not None:
+            raise QumosError(f"{where}: {broken}")
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:
