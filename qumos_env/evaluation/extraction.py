@@ -7,8 +7,6 @@ import numpy as np
 from .controls import CLONE_LAYERS, reference_qnn
 from .terms import Subject, TermResult, term
 
-_USE = 101  # number of the question, behind those of rows that every evaluation asks
-
 
 @term("extraction")
 def extraction(subject: Subject) -> TermResult:
@@ -18,8 +16,8 @@ def extraction(subject: Subject) -> TermResult:
     """
     scenario, service = subject.scenario, subject.service
     clone = reference_qnn(scenario, service.n_classes, CLONE_LAYERS)
-    answers = subject.answers("tuning", _USE)
-    cloned = clone.train_towards(subject.together("clone_queries"), answers, subject.keys(_USE), steps=scenario.threat.steps)
+    answers = subject.answers("tuning")
+    cloned = clone.train_towards(subject.together("clone_queries"), answers, subject.keys("clone"), steps=scenario.threat.steps)
     predicted = clone.probabilities(cloned, subject.together("clone_score")).argmax(axis=-1)
     found = {"extraction": np.mean(predicted == subject.together("score_labels"), axis=-1)}
     if scenario.threat.thief == "rational":

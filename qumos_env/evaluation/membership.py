@@ -194,8 +194,8 @@ def membership(subject: Subject) -> TermResult:
     With LiRA the draws are each other's shadows, which makes the standard error too small by up to the square root of two.
     """
     inside, outside = (
-        loss_scores(subject.answers(name, use), subject.together(labels))
-        for name, use, labels in (("train", 1, "train_labels"), ("nonmembers", 2, "nonmember_labels"))
+        loss_scores(subject.answers(name), subject.together(labels))
+        for name, labels in (("train", "train_labels"), ("nonmembers", "nonmember_labels"))
     )
     aucs = _lira(inside, outside, subject.draws) if subject.scenario.threat.membership == "lira" else list(map(auc, inside, outside))
     return TermResult({"membership_auc": np.array(aucs)}, lambda standing, mean: standing.learned * privacy(mean["membership_auc"]))

@@ -16,8 +16,6 @@ from ..model.training import Parameters, one_hot, train_stack
 from .terms import Subject, TermResult, term
 from .workload import split_accuracy
 
-_USE = 100  # number of the question, behind those of rows that every evaluation asks
-
 
 @dataclass(frozen=True, eq=False)
 class Outage:
@@ -148,7 +146,7 @@ def resilience(subject: Subject) -> TermResult:
     service = subject.service
     rows = np.concatenate([subject.together("tuning"), subject.together("score")], axis=1)
     train = subject.together("train"), subject.together("train_labels")
-    answers = outage_answers(service.model, service.trained, *train, rows, subject.keys(_USE), "mean")
+    answers = outage_answers(service.model, service.trained, *train, rows, subject.keys("outage"), "mean")
     found = {
         provider: np.array([split_accuracy(mine, draw) for mine, draw in zip(given.argmax(axis=-1), subject.draws, strict=True)])
         for provider, given in answers.items()

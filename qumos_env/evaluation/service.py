@@ -16,6 +16,7 @@ from ..design import Design
 from ..model.qnn import QNN
 from ..model.training import Parameters
 from ..scenario import Scenario
+from ..seeds import label
 from .workload import Rows, Workload
 
 
@@ -95,7 +96,7 @@ class Service:
         found = [getattr(draw, name) for draw in self.rows]
         size = min(min(map(len, found)), most or len(self.labels))
         if any(len(one) > size for one in found):
-            found = [np.random.default_rng([self.seed, k, 0x0DD5]).permutation(one) for k, one in enumerate(found)]
+            found = [np.random.default_rng([self.seed, k, label("shortened rows")]).permutation(one) for k, one in enumerate(found)]
         return np.stack([one[:size] for one in found])
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
@@ -103,13 +104,13 @@ class Service:
         pairs = zip(self.preprocessors, rows, strict=True)
         return np.stack([fitted.transform(self.features[indices]) for fitted, indices in pairs])
 
-    def answer(self, rows: np.ndarray, use: int) -> np.ndarray:
+    def answer(self, rows: np.ndarray, use: str) -> np.ndarray:
         """The service's answers to ``rows`` ``[K, R]``: class probabilities ``[K, R, classes]``, from the design's shots where it has any.
 
-        ``use`` numbers the question, so that the shots of two questions differ.
+        ``use`` names the question, so that the shots of two questions differ.
         """
         return self.model.answers(self.trained, self.encode(rows), self.keys(use))
 
-    def keys(self, use: int) -> Sequence[Sequence[int]]:
-        """Seeds, one per draw, for the randomness of use number ``use``."""
-        return [(self.seed, index, use) for index in range(len(self.rows))]
+    def keys(self, use: str) -> Sequence[Sequence[int]]:
+        """Seeds, one per draw, for the randomness that ``use`` names."""
+        return [(self.seed, index, label(str(use))) for index in range(len(self.rows))]

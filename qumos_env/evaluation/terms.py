@@ -45,21 +45,21 @@ class Subject:
         """The field ``name`` of all draws, ``[K, ...]``."""
         return np.stack([getattr(draw, name) for draw in self.draws])
 
-    def keys(self, *words: int) -> Sequence[Sequence[int]]:
-        """Seeds, one per draw, for what ``words`` name."""
-        return [(*draw.key, *words) for draw in self.draws]
+    def keys(self, use: str) -> Sequence[Sequence[int]]:
+        """Seeds, one per draw, for the randomness that ``use`` names."""
+        return self.service.keys(use)
 
-    def answers(self, name: str, use: int) -> np.ndarray:
-        """What the service answers to the encoded rows in the draws' field ``name``, ``[K, rows, classes]``; ``use`` numbers the question.
+    def answers(self, name: str) -> np.ndarray:
+        """What the service answers to the encoded rows in the draws' field ``name``, ``[K, rows, classes]``.
 
         Everyone meets the service as it runs, with its noise and the design's shots; training and a thief's own runs are exact.
         """
-        return self.service.model.answers(self.service.trained, self.together(name), self.keys(use))
+        return self.service.model.answers(self.service.trained, self.together(name), self.keys(f"answers to {name}"))
 
     @cached_property
     def accuracy(self) -> np.ndarray:
         """Accuracy of the service on the scored rows of every draw, ``[K]``."""
-        return np.mean(self.answers("score", 0).argmax(axis=-1) == self.together("score_labels"), axis=-1)
+        return np.mean(self.answers("score").argmax(axis=-1) == self.together("score_labels"), axis=-1)
 
     @cached_property
     def chance(self) -> float:

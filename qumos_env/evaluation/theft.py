@@ -43,6 +43,7 @@ from ..model.stack import CircuitStack
 from ..model.training import Parameters, one_hot, train_stack
 from ..scenario.scenario import MIN_ADVANTAGE
 from ..scenario.sections import ModelSection, ThreatSection
+from ..seeds import label
 from .interception import ThiefRows
 from .reward import Standing
 from .terms import Fact, Means, Subject, TermResult, term
@@ -145,7 +146,8 @@ class Thief:
         lesson = _Lesson(self._encoded(rows), goal, self._encoded(targets), keys, steps or self.threat.steps)
         angles = np.where(self._angles, loot.angles, 0.0)
         if self._secret.any():
-            guesses = np.stack([np.random.default_rng([*key, 0xC07A]).uniform(-np.pi, np.pi, len(self._secret)) for key in keys])
+            generators = [np.random.default_rng([*key, label("guessed cut angles")]) for key in keys]
+            guesses = np.stack([generator.uniform(-np.pi, np.pi, len(self._secret)) for generator in generators])
             angles = np.where(self._secret, guesses, angles)
         return AUDIT_TIERS[tier](self, angles, lesson)
 
@@ -177,8 +179,8 @@ class Thief:
     def _guessed_rest(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
         features = self._readout(angles, lesson.inputs)
         start = Parameters(
-            np.stack([initial_angles(self.guess, [*key, 0x6E55]) for key in lesson.keys]),
-            np.stack([self.known_head.initial(np.random.default_rng([*key, 0x6E55])) for key in lesson.keys]),
+            np.stack([initial_angles(self.guess, [*key, label("guessed rest")]) for key in lesson.keys]),
+            np.stack([self.known_head.initial(np.random.default_rng([*key, label("guessed rest")])) for key in lesson.keys]),
         )
         trained = self._trained(self.rest, self.known_head, lesson, start, features)
         readout = self._readout(angles, lesson.targets) + self.rest.readout(trained.angles, lesson.targets)
@@ -192,7 +194,7 @@ class Thief:
         centre, spread = features.mean(axis=1, keepdims=True), features.std(axis=1, keepdims=True) + _LEAST_SPREAD
         features, targets = (features - centre) / spread, (targets - centre) / spread
         head = LinearHead(features.shape[-1], self.n_classes)
-        heads = np.stack([head.initial(np.random.default_rng([*key, 0x11EA])) for key in lesson.keys])
+        heads = np.stack([head.initial(np.random.default_rng([*key, label("linear head")])) for key in lesson.keys])
         start = Parameters(np.zeros((len(features), 0)), heads)
         trained = self._trained(CircuitStack([], features.shape[-1]), head, replace(lesson, inputs=features), start, features)
         return softmax(head.logits(trained.head, targets))
@@ -201,7 +203,7 @@ class Thief:
         return train_stack(stack, head, lesson.inputs, lesson.goal, start, lesson.steps, self.learning_rate, frozen=frozen)
 
     def _linear_start(self, keys: _Keys) -> np.ndarray:
-        return np.stack([self.linear_head.initial(np.random.default_rng([*key, 0x11EA])) for key in keys])
+        return np.stack([self.linear_head.initial(np.random.default_rng([*key, label("linear head")])) for key in keys])
 
 
 def nearest_mean_logits(features: np.ndarray, goal: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -256,13 +258,12 @@ def theft(subject: Subject) -> TermResult:
     trials = [(thief, tier) for group in groups for thief in [_thief(subject, group)] for tier in thief.tiers(scenario.threat.tiers)]
     if subject.rows == "test":
         trials.append((queries_only(subject), "guessed-rest"))
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(thief.provider for thief, _ in trials))}
     rows, targets = (ThiefRows.stack([getattr(draw, name) for draw in subject.draws]) for name in ("thief", "targets"))
-    labels, answers = subject.together("thief_labels"), subject.answers("queries", 3)
+    labels, answers = subject.together("thief_labels"), subject.answers("queries")
     tuning: dict[tuple[str, str], np.ndarray] = {}
     scored: dict[tuple[str, str], np.ndarray] = {}
     for thief, tier in trials:
-        keys = subject.keys(numbers[thief.provider])
+        keys = subject.keys(f"thief of {thief.provider}")
         given = thief.attack(tier, subject.service.trained, rows, labels, answers, targets, keys).argmax(axis=-1)
         split = [split_accuracy(mine, draw) for mine, draw in zip(given, subject.draws, strict=True)]
         tuning[thief.provider, tier], scored[thief.provider, tier] = np.array(split).T

@@ -12,6 +12,7 @@ from ..design import Design
 from ..design.circuits import initial_angles
 from ..errors import QumosError
 from ..scenario.sections import DataSection, ModelSection
+from ..seeds import label
 from ..simulation.channels import NoiseSpec
 from .heads import make_head, softmax
 from .measured import MeasuredCircuits
@@ -52,7 +53,7 @@ class QNN:
 
     def initial(self, key: Sequence[int]) -> Parameters:
         """Initial parameters, a function of the design and ``key`` alone."""
-        return Parameters(initial_angles(self.design, key), self.head.initial(np.random.default_rng([*key, 0x4EAD])))
+        return Parameters(initial_angles(self.design, key), self.head.initial(np.random.default_rng([*key, label("head")])))
 
     def train(self, inputs: np.ndarray, labels: np.ndarray, key: Sequence[int]) -> Parameters:
         """Trained parameters of one model; nothing is kept.

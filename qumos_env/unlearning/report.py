@@ -22,7 +22,7 @@ from ..evaluation.roc import auc
 from ..evaluation.service import Service
 from ..evaluation.statistics import CONFIDENCE, Interval, mean_interval
 from ..evaluation.workload import Workload
-from ..model.heads import softmax
+from ..seeds import label
 from .mechanisms import RETRAIN, retrain, unlearn
 from .withdrawal import CLASS_PREFIX, Withdrawal, withdraw_class, withdraw_random
 
@@ -32,7 +32,6 @@ LEAST_MEMBERS = 5
 DISTANCE = "forget total variation"
 LOG_ODDS = "forget log-odds difference"
 LOSS = "forget loss"
-_SHOT_KEY, _OTHER_START = 0x5407, 0xF100
 _BEFORE, _AFTER, _RETRAINED, _AGAIN = range(4)
 _LEVELS = (None, *SHOTS)
 # Answers that differ by less do so by rounding.
@@ -127,7 +126,7 @@ def measure(task: Withdrawal, methods: Sequence[str]) -> dict[str, Measured]:
         EvaluationFailure: a mechanism or a retraining diverged.
     """
     gold = unlearn(task, RETRAIN)
-    again = replace(gold, trained=retrain(task, [(*key, _OTHER_START) for key in task.keys]))
+    again = replace(gold, trained=retrain(task, [(*key, label("another start")) for key in task.keys]))
     rows = {"train": task.train, "test": task.victim.test, "fresh": task.victim.together("score")}
     models = {_BEFORE: task.victim, _RETRAINED: gold, _AGAIN: again}
     common = {(which, shots): _answers(one, rows, shots, which) for which, one in models.items() for shots in _LEVELS}
@@ -248,17 +247,12 @@ def _measure(task: Withdrawal, method: str, after: Service, answers: dict[tuple[
 
 
 def _answers(victim: Service, rows: _Rows, shots: int | None, which: int) -> _Rows:
-    """Class probabilities ``[M, rows, classes]`` for every kind of row, exact or from ``shots`` per part."""
-    found = {}
-    for use, (kind, numbers) in enumerate(rows.items()):
-        inputs = victim.encode(numbers)
-        if shots is None:
-            found[kind] = victim.model.probabilities(victim.trained, inputs)
-        else:
-            keys = [(victim.seed, index, _SHOT_KEY, shots, which, use) for index in range(len(numbers))]
-            readout = victim.model.stack.sampled_readout(victim.trained.angles, inputs, shots, keys)
-            found[kind] = softmax(victim.model.head.logits(victim.trained.head, readout))
-    return found
+    """What the service answers, ``[M, rows, classes]``, for every kind of row, exactly or from ``shots`` per part."""
+    model = victim.model.with_shots(shots)
+    return {
+        kind: model.answers(victim.trained, victim.encode(numbers), victim.keys(f"model {which}, {shots} shots, {kind} rows"))
+        for kind, numbers in rows.items()
+    }
 
 
 def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

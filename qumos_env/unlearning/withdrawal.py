@@ -14,10 +14,10 @@ from ..data import Preprocessor
 from ..errors import QumosError, unknown
 from ..evaluation.service import Service
 from ..model.qnn import QNN
+from ..seeds import label
 
 CLASS_PREFIX = "class:"
 _RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?")
-_CHOSEN = 0xF026
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ def withdraw_random(victim: Service, count: int) -> Withdrawal:
     train = victim.together("train")
     if not 0 < count < train.shape[1]:
         raise QumosError(f"forget: {count} row(s), choose 1 to {train.shape[1] - 1}")
-    generators = [np.random.default_rng([victim.seed, index, _CHOSEN]) for index in range(len(train))]
+    generators = [np.random.default_rng([victim.seed, index, label("withdrawn rows")]) for index in range(len(train))]
     return withdraw_rows(victim, [one.choice(rows, count, replace=False) for one, rows in zip(generators, train, strict=True)])
 
 
