@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-# Imported for their registration, in the order in which the parts of a reward are reported and added up.
-from . import accuracy, theft, membership, costs, extraction, outage  # isort: skip
 from ..design import Design
 from ..errors import EvaluationFailure, QumosError
 from ..scenario import Scenario
+from . import accuracy, costs, extraction, membership, outage, theft  # for their registration
 from .cache import EvaluationCache
 from .reward import Standing, blend_of
 from .service import Service

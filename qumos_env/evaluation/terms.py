@@ -132,7 +132,9 @@ def term(name: str, *, always: bool = False) -> Callable[[Callable[[Subject], Te
 
 
 def terms_of(scenario: Scenario) -> list[Term]:
-    """The terms that an evaluation in ``scenario`` measures, in the order of the registry.
+    """The terms that an evaluation in ``scenario`` measures, in the order in which their shares are reported and added up.
+
+    That is the order of the scenario's weights, not of registration: which module was imported first must not decide about a last bit.
 
     Raises:
         QumosError: the scenario weighs a term that is not registered.
@@ -140,4 +142,6 @@ def terms_of(scenario: Scenario) -> list[Term]:
     for name in scenario.reward.others:
         if name not in TERMS:
             raise unknown("reward term", name, TERMS)
-    return [one for one in TERMS.values() if one.always or scenario.reward.weight(one.name)]
+    weighed = scenario.reward.terms
+    names = [*(name for name in weighed if name in TERMS), *sorted(TERMS.keys() - set(weighed))]
+    return [TERMS[name] for name in names if TERMS[name].always or scenario.reward.weight(name)]

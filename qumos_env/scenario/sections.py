@@ -204,6 +204,11 @@ class RewardSection(Section):
     cost_unit: Literal["gates", "dollars", "seconds"] = "gates"
     others: dict[str, Share] = Field(default={})
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the terms that have a weight here, be it 0."""
+        return (*_TERMS, *self.others)
+
     def weight(self, term: str) -> float:
         """The weight of the term called ``term``; 0 where it has none."""
         return float(getattr(self, term)) if term in _TERMS else self.others.get(term, 0.0)
@@ -213,9 +218,9 @@ class RewardSection(Section):
         for name in self.others:
             if name in type(self).model_fields:
                 raise ValueError(f"others.{name}: {name} is a field of the reward itself")
-        total = sum(self.weight(name) for name in (*_TERMS, *self.others) if name != "cost")
+        total = sum(self.weight(name) for name in self.terms if name != "cost")
         if not math.isclose(total, 1.0, abs_tol=1e-9):
-            names = " + ".join((*(name for name in _TERMS if name != "cost"), *self.others))
+            names = " + ".join(name for name in self.terms if name != "cost")
             raise ValueError(f"{names} must be 1, they sum to {total:g}")
         return self
 
