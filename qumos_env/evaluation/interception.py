@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.linear_model import Ridge
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,7 @@ class ThiefRows:
 def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """The angles ``[targets, n_qubits]`` that a ridge regression from raw ``features`` to intercepted ``angles`` predicts.
 
-    Solved in the space of the few rows; the ridge is a thousandth of the mean squared norm of a row, enough to be well-posed.
+    The ridge is a thousandth of the mean squared norm of a row, enough to be well-posed.
     """
-    centre, level = features.mean(axis=0), angles.mean(axis=0)
-    rows = features - centre
-    gram = rows @ rows.T
-    ridge = 1e-3 * max(float(np.trace(gram)) / len(rows), 1e-12)
-    coefficients = rows.T @ np.linalg.solve(gram + ridge * np.eye(len(rows)), angles - level)
-    return (targets - centre) @ coefficients + level
+    spread = float(np.mean(np.sum((features - features.mean(axis=0)) ** 2, axis=1)))
+    return Ridge(alpha=1e-3 * max(spread, 1e-12)).fit(features, angles).predict(targets).reshape(len(targets), -1)
