@@ -92,7 +92,6 @@ def test_classes_select_and_order():
             "unknown parameter of data set 'two-curves' 'degre'; did you mean degree",
         ),
         (DataSection(source="parity", parameters={"rows": 10.5}), "data set 'parity': rows must be a whole number, got 10.5"),
-        (DataSection(source="parity", parameters={"margin": float("nan")}), "data set 'parity': margin must be finite, got nan"),
         (DataSection(source="parity", parameters={"features": 0}), "data set 'parity': features must be at least 2, got 0"),
         (DataSection(source="parity", parameters={"relevant": 5}), "parity: relevant is 5, half of the features is 4"),
         (DataSection(source="rows.xlsx"), "rows.xlsx: unknown kind of file; use .csv, .parquet, .npz"),
@@ -316,7 +315,7 @@ def test_a_column_of_dates_is_not_numeric(tmp_path):
 FAULTY_ARRAYS = {
     "length": ({"features": np.ones((3, 2)), "labels": np.arange(2)}, r"features has shape \(3, 2\) and labels has shape \(2,\)"),
     "one-hot": ({"features": np.ones((3, 2)), "labels": np.eye(3)}, "one label a row is needed"),
-    "keys": ({"x": np.ones((3, 2)), "y": np.arange(3)}, "needs the arrays features and labels .* found x, y"),
+    "keys": ({"x": np.ones((3, 2)), "y": np.arange(3)}, "needs the arrays features and labels .* found 'x', 'y'"),
     "text": ({"features": np.array([["a"], ["b"]]), "labels": np.arange(2)}, "features are not numeric"),
     "flat": ({"features": np.ones(3), "labels": np.arange(3)}, "features must be"),
     "nan": ({"features": np.array([[1, 2], [3, np.nan]]), "labels": np.arange(2)}, r"row 2, column features\[:, 1\]: nan"),
@@ -345,12 +344,12 @@ def test_faulty_arrays_say_what(tmp_path, fault):
 @pytest.mark.parametrize("ending", ["csv", "parquet", "npz"])
 def test_missing_unreadable_and_foreign_files(tmp_path, ending):
     path = tmp_path / f"rows.{ending}"
-    assert one_line_error(load_dataset, DataSection(source=str(path))) == f"{path}: no such file"
+    assert one_line_error(load_dataset, DataSection(source=str(path))) == f"{path}: cannot be read (No such file or directory)"
     path.write_bytes(b"\xff\xfe\x00 not a table \x80")
     assert one_line_error(load_dataset, DataSection(source=str(path))).startswith(f"{path}: ")
     path.unlink()
     path.mkdir()
-    assert one_line_error(load_dataset, DataSection(source=str(path))) == f"{path}: is not a file"
+    assert one_line_error(load_dataset, DataSection(source=str(path))) == f"{path}: cannot be read (not a regular file)"
 
 
 def test_a_truncated_npz_and_a_bare_array(tmp_path):

@@ -163,8 +163,9 @@ def test_stepping_after_the_end_asks_for_a_reset(ending: str) -> None:
 
 @pytest.mark.parametrize("head", ["scaled", "linear", "fixed"])
 def test_training_that_diverges_is_a_failure(head: str) -> None:
-    """A learning rate beyond all bounds: text in info, reward 0, terminated, no exception."""
-    env = DesignEnv(tiny(model={"learning_rate": 1e308, "head": head, "steps": 5}))
+    """A learning rate beyond all bounds, also of the schema: text in info, reward 0, terminated, no exception."""
+    scenario = parse_scenario(tiny(model={"head": head, "steps": 5}))
+    env = DesignEnv(scenario.model_copy(update={"model": scenario.model.model_copy(update={"learning_rate": 1e308})}))
     with np.errstate(all="ignore"):
         _, reward, terminated, truncated, info = play(env, shortest(env))[-1]
     assert (reward, terminated, truncated) == (0.0, True, False)

@@ -47,6 +47,11 @@ def tiny(**sections: Any) -> Scenario:
     return parse_scenario(data)
 
 
+def diverging() -> Scenario:
+    """A learning rate beyond all bounds, which no file can have."""
+    return tiny().model_copy(update={"model": tiny().model.model_copy(update={"learning_rate": 1e308})})
+
+
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
     return Evaluator(tiny()).evaluate(DESIGN)
@@ -344,7 +349,7 @@ def test_the_cache_key_holds_all_that_matters(tmp_path: Path) -> None:
 def test_failures_are_not_cached(tmp_path: Path) -> None:
     """And the error is the same the second time."""
     path = tmp_path / "cache.sqlite"
-    evaluator = Evaluator(tiny(model={"learning_rate": 1e308}), path)
+    evaluator = Evaluator(diverging(), path)
     for _ in range(2):
         with np.errstate(all="ignore"), pytest.raises((EvaluationFailure, QumosError)):
             evaluator.evaluate(DESIGN)
@@ -354,7 +359,7 @@ def test_failures_are_not_cached(tmp_path: Path) -> None:
 def test_diverging_training_is_an_evaluation_failure() -> None:
     """The design is valid, so this is no input error: it names the step."""
     with np.errstate(all="ignore"), pytest.raises(EvaluationFailure, match="training diverged in step"):
-        Evaluator(tiny(model={"learning_rate": 1e308})).evaluate(DESIGN)
+        Evaluator(diverging()).evaluate(DESIGN)
 
 
 def test_wrong_requests_are_refused() -> None:

@@ -30,8 +30,8 @@ DesignArgument = Annotated[Path, typer.Argument(help="JSON file of a design.")]
 
 
 def console() -> Console:
-    """Standard output."""
-    return Console()
+    """Standard output; square brackets in what is printed are text, since names and titles are a user's."""
+    return Console(markup=False, emoji=False)
 
 
 class Move(Protocol):

@@ -57,7 +57,7 @@ def evaluate(
     table.add_row("cost", f"{result.cost:.0f}", "", f"budget {loaded.reward.cost_budget:.0f}")
     console().print(table)
     if result.nothing_worth_stealing:
-        console().print("[yellow]nothing worth stealing: the model is within two standard errors of the control[/yellow]")
+        console().print("nothing worth stealing: the model is within two standard errors of the control", style="yellow")
 
 
 @app.command()

@@ -30,7 +30,7 @@ MINIMUM: dict[str, float] = {
     "relevant": 0,
     "margin": 0,
 }
-"""Smallest allowed value of a parameter; those not named here may be any finite number."""
+"""Smallest allowed value of a parameter; the largest are bounds of the data section."""
 
 ROUNDS = 200
 """How often more points are drawn for a rare class before giving up."""
@@ -164,14 +164,12 @@ def checked_parameters(name: str, parameters: Mapping[str, float | int], default
     """``parameters`` of data set ``name`` with the types of ``defaults``.
 
     Raises:
-        QumosError: a name not in ``defaults``, a fraction for a whole number, a value that is not finite or too small.
+        QumosError: a name not in ``defaults``, a fraction for a whole number, a value that is too small.
     """
     checked: dict[str, float | int] = {}
     for key, value in parameters.items():
         if key not in defaults:
             raise unknown(f"parameter of data set {name!r}", key, defaults)
-        if not np.isfinite(value):
-            raise QumosError(f"data set {name!r}: {key} must be finite, got {value}")
         whole = isinstance(defaults[key], int)
         if whole and value != int(value):
             raise QumosError(f"data set {name!r}: {key} must be a whole number, got {value}")

@@ -102,12 +102,12 @@ class Preprocessor:
         try:
             matrix, offset = np.array(data["matrix"], dtype=np.float64), np.array(data["offset"], dtype=np.float64)
             low, high = (float(angle) for angle in data["angle_range"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise QumosError(f"preprocessing: matrix, offset and angle_range must be numbers ({one_line(error)})") from error
         if matrix.ndim != 2 or offset.shape != matrix.shape[1:] or not low < high:
             raise QumosError(f"preprocessing: matrix {matrix.shape}, offset {offset.shape}, angle_range {low, high} do not fit together")
-        if not (np.isfinite(matrix).all() and np.isfinite(offset).all()):
-            raise QumosError("preprocessing: matrix and offset must be finite")
+        if not (np.isfinite(matrix).all() and np.isfinite(offset).all() and np.isfinite((low, high)).all()):
+            raise QumosError("preprocessing: matrix, offset and angle_range must be finite")
         # Bundles from before there was a choice hold none.
         encoding = data.get("encoding", "angle")
         if encoding not in ENCODINGS:

@@ -17,6 +17,9 @@ from .stratified import allot, deal, rows_by_class
 LEAST_SCORE_ROWS = 2
 """Held-out rows that every class must have in every draw."""
 
+MOST_DRAWN = 2**32
+"""Values that the draws hold together, features or angles: 32 GiB."""
+
 LEAST_HALVES = 4
 """Halves of a pool that leave another pair beside any pair."""
 
@@ -188,7 +191,7 @@ def make_protocol(scenario_data: DataSection, draws: DrawSection, qubits: int, *
 
     Raises:
         QumosError: see ``load_dataset``; features and qubits do not fit the reducer; a class has too few rows; an odd number
-            of draws with ``half_split``.
+            of draws with ``half_split``; more than ``MOST_DRAWN`` values in all draws.
     """
     return _make_protocol(scenario_data.model_dump_json(), source_stamp(scenario_data.source), draws, qubits, strict)
 
@@ -199,6 +202,12 @@ def _make_protocol(section_json: str, stamp: tuple[str, int, int] | None, settin
     dataset = load_dataset(section)
     labels, names = dataset.labels, dataset.class_names
     check_width(section, dataset.features.shape[1], len(names), qubits, strict=strict)
+    width = max(dataset.features.shape[1], qubits)
+    if settings.count * len(labels) * width > MOST_DRAWN:
+        raise QumosError(
+            f"data set {section.source!r}: {settings.count:,} draws of {len(labels):,} rows with {width:,} values "
+            f"take {settings.count * len(labels) * width / 2**27:,.0f} GiB, at most {MOST_DRAWN / 2**27:,.0f} GiB are possible"
+        )
     if settings.half_split and settings.count % 2:
         raise QumosError(f"draws: half_split needs an even count, got {settings.count}")
     counts = np.bincount(labels, minlength=len(names))

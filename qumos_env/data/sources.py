@@ -13,6 +13,7 @@ import numpy as np
 from sklearn import datasets
 
 from ..errors import QumosError, one_line, unknown
+from ..files import absolute_path
 from ..scenario.sections import DataSection
 from .files import SUFFIXES, LabelledRows, label_text, read_file
 from .generators import GENERATORS, checked_parameters, generate
@@ -84,19 +85,22 @@ def load_dataset(section: DataSection) -> Dataset:
 def source_stamp(source: str) -> tuple[str, int, int] | None:
     """Absolute path, time of change [ns] and size [bytes] of the file behind ``source``: they tell one state of it from another."""
     path = _path(source)
-    if path is None or not path.exists():
+    if path is None:
         return None
-    status = path.stat()
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # reading it says what is wrong
+        return None
     return (str(path.resolve()), status.st_mtime_ns, status.st_size)
 
 
 def _path(source: str) -> Path | None:
     """The file that ``source`` is read from; None if it is not read from one."""
     if source.endswith(SUFFIXES):
-        return Path(source).expanduser()
+        return absolute_path(source, Path.cwd())
     folder = os.environ.get(LOCAL_DATA)
-    local = Path(folder).expanduser() / f"{source}.npz" if folder and source in OPENML else None
-    return local if local is not None and local.exists() else None
+    local = absolute_path(folder, Path.cwd()) / f"{source}.npz" if folder and source in OPENML else None
+    return local if local is not None and os.path.exists(local) else None
 
 
 def _shipped(source: str) -> Dataset:

@@ -9,15 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
-from ..errors import QumosError
+from ..errors import QumosError, shown
+from ..files import read_text
 from .gates import cuttable_gates, gate_spec
 
 SCHEMA_VERSION = 1
+MOST_GATES = 2000
+"""Of a design that is read: bringing so many to their canonical order takes seconds, and the time grows with the square."""
+_MOST_QUBITS = 1000
+_MOST_SHOTS = 2**63 - 1
+_MOST_OF_A_NAME = 100
 
 
 @dataclass(frozen=True, order=True)
@@ -205,28 +212,30 @@ class Design:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Design:
-        """The design in ``data`` (as ``to_dict`` writes it).
+        """The design in ``data`` (as ``to_dict`` writes it): at most 1,000 qubits and 2,000 gates.
 
         Raises:
-            QumosError: another schema version, a missing or unknown field, or a value that is not a design.
+            QumosError: another schema version, a missing or unknown field, a value that is not a design, or is too large for one.
         """
         if not isinstance(data, Mapping):
             raise QumosError(f"design: expected a JSON object, got {type(data).__name__}")
         version = data.get("schema_version")
         if version != SCHEMA_VERSION:
-            raise QumosError(f"design: schema_version is {version!r}, this release reads {SCHEMA_VERSION}")
+            raise QumosError(f"design: schema_version is {shown(version)}, this release reads {SCHEMA_VERSION}")
         fields = {"schema_version", "partition", "assignment", "gates", "shots"}
         for name in sorted(fields - data.keys() - {"shots"}):
             raise QumosError(f"design: field {name!r} is missing")
-        for name in sorted(data.keys() - fields):
-            raise QumosError(f"design: field {name!r} is unknown; the fields are {', '.join(sorted(fields))}")
+        for name in sorted(data.keys() - fields, key=str):
+            raise QumosError(f"design: field {shown(name)} is unknown; the fields are {', '.join(sorted(fields))}")
         shots = data.get("shots")
         if shots is not None and (isinstance(shots, bool) or not isinstance(shots, int)):
-            raise QumosError(f"design: shots is {shots!r}, a whole number or null is expected")
+            raise QumosError(f"design: shots is {shown(shots)}, a whole number or null is expected")
+        if shots is not None and abs(shots) > _MOST_SHOTS:
+            raise QumosError(f"design: shots is {shown(shots)}, at most {_MOST_SHOTS} are possible")
         return cls(
-            partition=tuple(_whole(item, "partition") for item in _items(data, "partition")),
-            assignment=tuple(_name(item) for item in _items(data, "assignment")),
-            gates=tuple(_gate(item) for item in _items(data, "gates")),
+            partition=tuple(_whole(item, "partition") for item in _items(data, "partition", _MOST_QUBITS)),
+            assignment=tuple(_name(item) for item in _items(data, "assignment", _MOST_QUBITS)),
+            gates=tuple(_gate(item) for item in _items(data, "gates", MOST_GATES)),
             shots=shots,
         )
 
@@ -235,43 +244,50 @@ class Design:
         """The design in the JSON ``text``; errors as in ``from_dict``."""
         try:
             data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except RecursionError as error:
+            raise QumosError("design: not JSON (nested too deep)") from error
+        except ValueError as error:  # JSON's own errors among them; Python's, of numbers of thousands of digits
             raise QumosError(f"design: not JSON ({error})") from error
         return cls.from_dict(data)
 
     @classmethod
     def load(cls, path: str | Path) -> Design:
-        """The design in the JSON file ``path``; errors name the file."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise QumosError(f"{path}: cannot be read ({error})") from error
+        """The design in the JSON file ``path`` of at most 1 MiB; errors name the file."""
+        text = read_text(path)
         try:
             return cls.from_json(text)
         except QumosError as error:
             raise QumosError(f"{path}: {error}") from error
 
 
-def _items(data: Mapping[str, object], name: str) -> Iterator[object]:
+def _items(data: Mapping[str, object], name: str, most: int) -> Sequence[object]:
     value = data[name]
     if not isinstance(value, Iterable) or isinstance(value, (str, Mapping)):
-        raise QumosError(f"design: {name} is a list, got {value!r}")
-    return iter(value)
+        raise QumosError(f"design: {name} is a list, got {shown(value)}")
+    items = list(islice(value, most + 1))
+    if len(items) > most:
+        size = f"{len(value):,}" if isinstance(value, Sequence) else "more"
+        raise QumosError(f"design: {name} has {size} entries, at most {most:,} are possible")
+    return items
 
 
 def _whole(value: object, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise QumosError(f"design: {where} holds {value!r}, a whole number is expected")
+        raise QumosError(f"design: {where} holds {shown(value)}, a whole number is expected")
+    if abs(value) > _MOST_QUBITS:
+        raise QumosError(f"design: {where} holds {shown(value)}, numbers up to {_MOST_QUBITS:,} are possible")
     return value
 
 
 def _name(value: object) -> str:
     if not isinstance(value, str):
-        raise QumosError(f"design: assignment holds {value!r}, the name of a provider is expected")
+        raise QumosError(f"design: assignment holds {shown(value)}, the name of a provider is expected")
+    if not value.isprintable() or len(value) > _MOST_OF_A_NAME:
+        raise QumosError(f"design: assignment holds {shown(value)}, a name has at most {_MOST_OF_A_NAME} printable characters")
     return value
 
 
 def _gate(item: object) -> Gate:
     if not isinstance(item, (list, tuple)) or not item or not isinstance(item[0], str):
-        raise QumosError(f'design: a gate is written ["name", qubit, ...], got {item!r}')
+        raise QumosError(f'design: a gate is written ["name", qubit, ...], got {shown(item)}')
     return Gate(item[0], tuple(_whole(qubit, f"gate {item[0]}") for qubit in item[1:]))

@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from scipy.special import ndtr, ndtri
 
-from ..errors import QumosError, one_line, unknown
-from ..files import read_toml
+from ..errors import QumosError, problem, unknown
+from ..files import file_status, read_toml
 from ..simulation.channels import NoiseSpec, ReadoutError
 from .topology import KINDS, Topology
 
@@ -31,8 +31,9 @@ ASSUMED = "assumed"
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 NativeGates = Literal["cz", "sqrt-iswap", "ms"]
 _MOST = 1e12  # seconds or dollars; what follows from figures up to this stays finite
-Duration = Annotated[FiniteFloat, Field(gt=0, le=_MOST)]
-Lifetime = Annotated[float, Field(gt=0)]
+_LEAST = 1e-18  # seconds; light crosses an atom in that time
+Duration = Annotated[FiniteFloat, Field(ge=_LEAST, le=_MOST)]
+Lifetime = Annotated[float, Field(ge=_LEAST)]
 Amount = Annotated[FiniteFloat, Field(ge=0, le=_MOST)]
 
 
@@ -60,7 +61,7 @@ class Errors(_Section):
 
 
 class Times(_Section):
-    """Times in seconds.
+    """Times in seconds, from 10⁻¹⁸ to 10¹².
 
     Attributes:
         t1, t2: relaxation and coherence time; ``inf`` if there is no decay.
@@ -77,7 +78,7 @@ class Times(_Section):
 
 
 class Price(_Section):
-    """US dollars; a provider charges the sum of what is not zero.
+    """US dollars, at most 10¹²; a provider charges the sum of what is not zero.
 
     Attributes:
         per_second: of the device's running time.
@@ -98,7 +99,7 @@ class Queue(_Section):
     """Waiting time before a job starts, lognormal.
 
     Attributes:
-        median: in seconds; 0 if there is no queue.
+        median: in seconds, at most 10¹²; 0 if there is no queue.
         spread: standard deviation of the logarithm of the waiting time; beyond 5 the mean would lie in a tail that estimates leave out.
     """
 
@@ -133,13 +134,15 @@ class Queue(_Section):
         return self.median * np.exp(self.spread * generator.standard_normal(size))
 
 
-def _flat(value: object) -> object:
+def _flat(value: object, deepest: int = 4) -> object:
     """Sources as sorted pairs, so that they can be hashed; nested tables become dotted names."""
     if not isinstance(value, Mapping):
         return value
+    if deepest == 0:
+        raise ValueError("nested too deep")
     pairs: list[tuple[str, object]] = []
     for name, source in value.items():
-        inner = _flat(source)
+        inner = _flat(source, deepest - 1)
         pairs += [(f"{name}.{rest}", text) for rest, text in inner] if isinstance(inner, tuple) else [(str(name), source)]
     return tuple(sorted(pairs, key=lambda pair: pair[0]))
 
@@ -148,20 +151,20 @@ class ProviderProfile(_Section):
     """A family of devices that one provider offers.
 
     Attributes:
-        name: of the profile.
-        title: the device it describes.
+        name: of the profile, at most 100 characters.
+        title: the device it describes, at most 1,000 characters.
         topology: its qubits and their couplings, see ``qumos_env.hardware.topology``.
         native_gates: its two-qubit gate besides arbitrary one-qubit gates: ``cz``, ``sqrt-iswap``, or ``ms``, the Mølmer–Sørensen gate of
             any angle.
         mid_circuit_measurement: whether it can measure before the end of a circuit.
         errors, times, price, queue: figures, the same for all its qubits.
         sources: pairs of a field (``errors.two_qubit``) or a section (``errors``) and where its figures come from; the field's own entry
-            counts before its section's.
+            counts before its section's. At most 100 of at most 10,000 characters.
     """
 
     schema_version: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    title: str
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=100)]
+    title: Annotated[str, Field(max_length=1000)]
     topology: Topology
     native_gates: NativeGates
     mid_circuit_measurement: bool
@@ -169,7 +172,11 @@ class ProviderProfile(_Section):
     times: Times
     price: Price
     queue: Queue
-    sources: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_flat)]
+    sources: Annotated[
+        tuple[tuple[Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=10_000)]], ...],
+        Field(max_length=100),
+        BeforeValidator(_flat),
+    ]
 
     @model_validator(mode="after")
     def _possible(self) -> ProviderProfile:
@@ -286,11 +293,7 @@ def load_profile(name_or_path: str | Path) -> ProviderProfile:
         raise QumosError(f"provider profile {text!r}: {NO_GATE_CIRCUITS[text]}, which runs no gate circuits")
     else:
         raise unknown("provider profile", text, list_profiles())
-    try:
-        stamp = path.stat().st_mtime_ns
-    except OSError as error:
-        raise QumosError(f"{path}: cannot be read ({error.strerror})") from error
-    return _read(path.resolve(), stamp)
+    return _read(path.resolve(), file_status(path).st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
@@ -307,15 +310,10 @@ def parse_profile(data: object, where: str = "provider profile") -> ProviderProf
     try:
         return ProviderProfile.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        # The kind of the topology is a step of pydantic's location, but not of the file.
-        field = ".".join(str(step) for step in first["loc"] if step not in KINDS)
-        message = one_line(first["msg"].removeprefix("Value error, "))
-        if first["type"] == "extra_forbidden":
-            message = str(unknown("field", first["loc"][-1], _fields(first["loc"][:-1])))
-        elif first["type"] == "union_tag_not_found":
-            message = f"kind is missing; choose from {', '.join(KINDS)}"
-        raise QumosError(": ".join(filter(None, (where, field, message)))) from error
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "union_tag_not_found":
+            first["msg"] = f"kind is missing; choose from {', '.join(KINDS)}"
+        raise QumosError(f"{where}: {problem(first, data, _fields)}") from error
 
 
 def _fields(location: tuple[int | str, ...]) -> list[str]:

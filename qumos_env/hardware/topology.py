@@ -8,7 +8,13 @@ from typing import Annotated, Literal
 import networkx
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Size = Annotated[int, Field(ge=1)]
+from ..errors import shown
+
+MOST_QUBITS = 10_000
+"""Of a device; the largest have some thousand."""
+_MOST_ALL_TO_ALL = 1000  # half a million couplings
+_MOST_EDGES = 100_000
+Size = Annotated[int, Field(ge=1, le=MOST_QUBITS)]
 Coupling = tuple[int, int]
 
 
@@ -39,10 +45,10 @@ class _Lattice(BaseModel):
 
 
 class AllToAll(_Lattice):
-    """Every pair of ``qubits`` is coupled, as in a chain of trapped ions."""
+    """Every pair of ``qubits``, at most 1,000, is coupled, as in a chain of trapped ions."""
 
     kind: Literal["all-to-all"]
-    qubits: Size
+    qubits: Annotated[int, Field(ge=1, le=_MOST_ALL_TO_ALL)]
 
     @property
     def size(self) -> int:
@@ -58,7 +64,7 @@ class AllToAll(_Lattice):
 
 
 class Line(_Lattice):
-    """Each of ``qubits`` is coupled to the next."""
+    """Each of ``qubits``, at most 10,000, is coupled to the next."""
 
     kind: Literal["line"]
     qubits: Size
@@ -76,7 +82,7 @@ class Ring(_Lattice):
     """A line whose last qubit is coupled to the first."""
 
     kind: Literal["ring"]
-    qubits: Annotated[int, Field(ge=3)]
+    qubits: Annotated[int, Field(ge=3, le=MOST_QUBITS)]
 
     @property
     def size(self) -> int:
@@ -88,11 +94,16 @@ class Ring(_Lattice):
 
 
 class Grid(_Lattice):
-    """A square lattice, numbered row by row."""
+    """A square lattice of at most 10,000 qubits, numbered row by row."""
 
     kind: Literal["grid"]
     rows: Size
     columns: Size
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Grid:
+        _check_lattice(self.rows, self.columns)
+        return self
 
     @property
     def size(self) -> int:
@@ -107,7 +118,7 @@ class Grid(_Lattice):
 
 
 class HeavyHex(_Lattice):
-    """Hexagons with a qubit on every corner and every side: ``rows`` lines of ``columns`` qubits, joined by single qubits.
+    """Hexagons with a qubit on every corner and every side: ``rows`` lines of ``columns`` qubits (at most 10,000), joined by single qubits.
 
     The joining qubits of a gap between two lines are numbered after all lines. They stand at every fourth column, from column 0 in even
     gaps and from column 2 in odd ones.
@@ -115,7 +126,12 @@ class HeavyHex(_Lattice):
 
     kind: Literal["heavy-hex"]
     rows: Size
-    columns: Annotated[int, Field(ge=3)]
+    columns: Annotated[int, Field(ge=3, le=MOST_QUBITS)]
+
+    @model_validator(mode="after")
+    def _bounded(self) -> HeavyHex:
+        _check_lattice(self.rows, self.columns)
+        return self
 
     @property
     def _joints(self) -> list[tuple[int, int]]:
@@ -136,11 +152,11 @@ class HeavyHex(_Lattice):
 
 
 class Custom(_Lattice):
-    """``qubits`` and the ``edges`` between them, each once."""
+    """``qubits``, at most 10,000, and the ``edges`` between them, at most 100,000, each once."""
 
     kind: Literal["custom"]
     qubits: Size
-    edges: tuple[Coupling, ...]
+    edges: Annotated[tuple[Coupling, ...], Field(max_length=_MOST_EDGES)]
 
     @property
     def size(self) -> int:
@@ -154,11 +170,16 @@ class Custom(_Lattice):
     def _one_piece(self) -> Custom:
         for edge in self.edges:
             if edge[0] == edge[1] or not all(0 <= qubit < self.qubits for qubit in edge):
-                raise ValueError(f"edge {list(edge)} does not join two of the qubits 0 to {self.qubits - 1}")
+                raise ValueError(f"edge {shown(edge)} does not join two of the qubits 0 to {self.qubits - 1}")
         pieces = list(networkx.connected_components(self.graph()))
         if len(pieces) > 1:
             raise ValueError(f"the couplings leave {len(pieces)} separate pieces; qubit {min(pieces[1])} is not reached from qubit 0")
         return self
+
+
+def _check_lattice(rows: int, columns: int) -> None:
+    if rows * columns > MOST_QUBITS:
+        raise ValueError(f"rows × columns is {rows * columns:,}, at most {MOST_QUBITS:,} qubits are possible")
 
 
 Topology = Annotated[AllToAll | Line | Ring | Grid | HeavyHex | Custom, Field(discriminator="kind")]

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ..design.gates import REGISTRY
-from ..errors import QumosError, one_line
+from ..errors import QumosError, shown
 from ..hardware.profile import Probability, ProviderProfile, load_profile
 from ..hardware.profile import noise_spec as device_noise
 from ..simulation.channels import NoiseSpec, ReadoutError
+from .sections import MOST_AMOUNT, MOST_WIDTH, GateNames, Identifier, PathOrName
 
 
 class NoiseProfile(BaseModel):
@@ -50,12 +51,12 @@ class Provider(BaseModel):
 
     Attributes:
         name: the name used in designs and bundles.
-        max_qubits: widest part it runs.
-        max_parts: how many parts it takes.
+        max_qubits: widest part it runs, at most 10,000.
+        max_parts: how many parts it takes, at most 1,000.
         gates: the gates of the registry it runs.
         mid_circuit_measurement: whether it can measure before the end of a circuit. A fact about it and no rule: the measured variant of a
             gate cut needs an ancilla instead, see ``DesignLimits``.
-        price: cost of one gate, relative to a one-qubit gate on an ideal provider.
+        price: cost of one gate, relative to a one-qubit gate on an ideal provider, at most 10¹².
         noise: its error rates; left out of what is dumped, and so hashed, while there are none.
         device: name of a device profile (``qumos_env.hardware``), or path of a TOML file with one: its figures stand where the fields
             above say nothing, and costs and times can be estimated.
@@ -63,14 +64,14 @@ class Provider(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    max_qubits: Annotated[int, Field(ge=1)] = 20
-    max_parts: Annotated[int, Field(ge=1)] = 8
-    gates: tuple[str, ...] = tuple(REGISTRY)
+    name: Identifier
+    max_qubits: Annotated[int, Field(ge=1, le=MOST_WIDTH)] = 20
+    max_parts: Annotated[int, Field(ge=1, le=1000)] = 8
+    gates: GateNames = tuple(REGISTRY)
     mid_circuit_measurement: bool = True
-    price: Annotated[FiniteFloat, Field(ge=0)] = 1.0
+    price: Annotated[FiniteFloat, Field(ge=0, le=MOST_AMOUNT)] = 1.0
     noise: NoiseProfile = NoiseProfile()
-    device: str | None = None
+    device: PathOrName | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -81,10 +82,10 @@ class Provider(BaseModel):
         try:
             profile = load_profile(data["device"])
         except QumosError as error:
-            raise ValueError(one_line(error)) from error
+            raise ValueError(str(error)) from error
         filled = {"max_qubits": profile.n_qubits, "mid_circuit_measurement": profile.mid_circuit_measurement} | data
         if isinstance(filled["max_qubits"], int) and filled["max_qubits"] > profile.n_qubits:
-            raise ValueError(f"max_qubits is {filled['max_qubits']}, {profile.name} has {profile.n_qubits} qubits")
+            raise ValueError(f"max_qubits is {shown(filled['max_qubits'])}, {profile.name} has {profile.n_qubits} qubits")
         if filled["mid_circuit_measurement"] is True and not profile.mid_circuit_measurement:
             raise ValueError(f"mid_circuit_measurement is true, {profile.name} cannot measure in mid-circuit")
         return {"noise": NoiseProfile.of(device_noise(profile))} | filled

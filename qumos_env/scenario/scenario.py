@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-import re
-from collections.abc import Sequence
+import tomllib
+from collections.abc import MutableMapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+import tomlkit
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from tomlkit.exceptions import TOMLKitError
 
 from ..design import Design
 from ..design.gates import REGISTRY
-from ..errors import QumosError, one_line, unknown
-from ..files import read_toml, write_text
+from ..errors import QumosError, one_line, problem, shown, unknown
+from ..files import absolute_path, file_status, read_bytes, read_toml, write_bytes
 from ..registration import list_scenarios, scenario_folder
 from ..simulation.channels import NoiseSpec
 from .budget import Budget
@@ -29,13 +32,14 @@ from .providers import Provider, noise_spec
 from .sections import (
     LEAST_LIRA_DRAWS,
     BudgetSection,
-    Count,
     DataSection,
     DesignSection,
     DrawSection,
+    Identifier,
     ModelSection,
     RewardSection,
     Section,
+    Seed,
     ServiceSection,
     ThreatSection,
 )
@@ -44,19 +48,44 @@ SCHEMA_VERSION = 1
 _TABLE_SUFFIXES = (".csv", ".parquet", ".npz")
 MIN_ADVANTAGE = 2.0
 """Standard errors by which a model must beat the no-loot control to be worth stealing."""
+MOST_PROVIDERS = 100
+_MOST_PASSES = 10**10  # rows that training sees, over all draws and steps: about a day
+_MOST_AMPLITUDES = 2**32  # of the training rows of all draws, if one part held the register: 32 GiB
+_MOST_COALITIONS = 10_000  # a thief each
+_MOST_OPENINGS = 20_000  # choices of providers for parts, each priced where there is a budget
+MOST_NOISY_QUBITS = 10
+"""Of circuits that providers' noise is simulated in: a density matrix has 4**qubits entries."""
+
+
+def _storable(figure: float | int | str | bool) -> float | int | str | bool:
+    if isinstance(figure, int) and abs(figure) >= 2**63:
+        raise ValueError(f"a figure must be below 2**63, got {shown(figure)}")
+    if isinstance(figure, str) and len(figure) > 10_000:
+        raise ValueError(f"a figure has at most 10,000 characters, got {shown(figure)}")
+    return figure
+
+
+Figure = Annotated[float | int | str | bool, AfterValidator(_storable)]
 
 
 class Scenario(Section):
     """One distributed-design problem; see the module and the classes of its sections.
 
-    ``extensions`` holds settings of what was registered beside the package's own terms and attacks, a table for each.
+    Attributes:
+        name: also of the registered environment, at most 100 characters.
+        title, description: prose, at most 1,000 and 100,000 characters.
+        seed: evaluation seed of searches, below 2⁶³.
+        compare: offered for comparisons.
+        providers: at most 100.
+        calibration: figures of the last check, at most 1,000.
+        extensions: settings of what was registered beside the package's own terms and attacks, a table for each.
     """
 
     schema_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    title: str
-    description: str = ""
-    seed: Count = 0
+    name: Identifier
+    title: Annotated[str, Field(max_length=1000)]
+    description: Annotated[str, Field(max_length=100_000)] = ""
+    seed: Seed = 0
     compare: bool = True
     data: DataSection
     draws: DrawSection = DrawSection()
@@ -66,9 +95,48 @@ class Scenario(Section):
     service: ServiceSection = ServiceSection()
     budget: BudgetSection = BudgetSection()
     reward: RewardSection = RewardSection()
-    providers: Annotated[tuple[Provider, ...], Field(min_length=1)]
-    extensions: dict[str, dict[str, float | int | str | bool]] = Field(default={})
-    calibration: dict[str, float | int | str | bool] = Field(default={})
+    providers: Annotated[tuple[Provider, ...], Field(min_length=1, max_length=MOST_PROVIDERS)]
+    extensions: Annotated[dict[str, dict[str, Figure]], Field(max_length=100)] = Field(default={})
+    calibration: dict[str, Figure] = Field(default={}, max_length=1000)
+
+    @model_validator(mode="after")
+    def _not_too_large_together(self) -> Scenario:
+        draws, design = self.draws, self.design
+        for steps, field, rows, rows_field in (
+            (self.model.steps, "model.steps", draws.train_rows, "draws.train_rows"),
+            (self.threat.steps, "threat.steps", draws.thief_rows_per_class, "draws.thief_rows_per_class"),
+        ):
+            if draws.count * rows * steps > _MOST_PASSES:
+                product = f"{draws.count:,} × {rows:,} × {steps:,}"
+                raise ValueError(f"draws.count × {rows_field} × {field} is {product}, at most {_MOST_PASSES:,} can be trained on")
+        amplitudes = draws.count * draws.train_rows * 2**design.qubits
+        if amplitudes > _MOST_AMPLITUDES:
+            product = f"{draws.count:,} × {draws.train_rows:,} × 2**{design.qubits}"
+            raise ValueError(
+                f"draws.count × draws.train_rows × 2**design.qubits is {product} amplitudes, which take "
+                f"{amplitudes / 2**27:,.0f} GiB, at most {_MOST_AMPLITUDES / 2**27:,.0f} GiB are possible"
+            )
+        coalitions = math.comb(len(self.providers), self.threat.coalition)
+        if coalitions > _MOST_COALITIONS:
+            raise ValueError(
+                f"threat.coalition {self.threat.coalition} of {len(self.providers)} providers gives {shown(coalitions)} thieves, "
+                f"at most {_MOST_COALITIONS:,} are possible"
+            )
+        parts = min(design.max_parts, design.qubits)
+        openings = math.comb(len(self.providers) + parts, parts)
+        if self.budget.is_set and openings > _MOST_OPENINGS:
+            raise ValueError(
+                f"budget: {parts} parts at {len(self.providers)} providers are {shown(openings)} choices to price, "
+                f"at most {_MOST_OPENINGS:,} are possible; lower design.max_parts"
+            )
+        widest = min(max(provider.max_qubits for provider in self.providers), design.max_part_qubits, design.qubits)
+        noisy = design.qubits if design.max_gate_cuts else widest
+        if self.service.noise and noisy > MOST_NOISY_QUBITS:
+            lower = "set design.max_gate_cuts to 0" if widest <= MOST_NOISY_QUBITS else "lower design.max_part_qubits"
+            raise ValueError(
+                f"service.noise: circuits of up to {noisy} qubits would be simulated, at most {MOST_NOISY_QUBITS} are possible; {lower}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
@@ -219,25 +287,28 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
         path = Path(text)
     else:
         raise unknown("scenario", text, list_scenarios())
-    try:
-        stamp = path.stat().st_mtime_ns
-    except OSError as error:
-        raise QumosError(f"{path}: cannot be read ({error.strerror})") from error
+    stamp = file_status(path).st_mtime_ns
     return _read(path.resolve(), stamp)
 
 
 @lru_cache(maxsize=64)
 def _read(path: Path, stamp: int) -> Scenario:
     data = read_toml(path)
+    # A file named in a scenario lies where the scenario says, whoever reads it from wherever.
     section = data.get("data")
-    if isinstance(section, dict) and str(section.get("source", "")).endswith(_TABLE_SUFFIXES):
-        # A file named in a scenario lies where the scenario says, whoever reads it from wherever.
-        section["source"] = str((path.parent / str(section["source"])).resolve())
+    if isinstance(section, dict):
+        _locate(section, "source", _TABLE_SUFFIXES, path.parent)
     providers = data.get("providers")
     for provider in providers if isinstance(providers, list) else ():
-        if isinstance(provider, dict) and str(provider.get("device", "")).endswith(".toml"):
-            provider["device"] = str((path.parent / str(provider["device"])).resolve())
+        if isinstance(provider, dict):
+            _locate(provider, "device", (".toml",), path.parent)
     return parse_scenario(data, where=str(path))
+
+
+def _locate(table: dict[str, object], field: str, suffixes: tuple[str, ...], folder: Path) -> None:
+    name = table.get(field)
+    if isinstance(name, str) and name.endswith(suffixes):
+        table[field] = str(absolute_path(name, folder))
 
 
 def parse_scenario(data: object, where: str = "scenario") -> Scenario:
@@ -249,12 +320,8 @@ def parse_scenario(data: object, where: str = "scenario") -> Scenario:
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(step) for step in first["loc"]) or "scenario"
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = str(unknown("field", first["loc"][-1], _fields(first["loc"][:-1])))
-        raise QumosError(f"{where}: {field}: {one_line(message)}") from error
+        first = error.errors(include_url=False)[0]
+        raise QumosError(f"{where}: {problem(first, data, _fields)}") from error
 
 
 def _fields(location: tuple[int | str, ...]) -> list[str]:
@@ -269,15 +336,41 @@ def _fields(location: tuple[int | str, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-# The table up to the next one, comments and blank lines included.
-_CALIBRATION = re.compile(r"^\[calibration\].*\n?(?:(?!\[).*\n?)*?(?=^\[|\Z)", re.MULTILINE)
-
-
 def write_calibration(path: Path, figures: dict[str, float | int | str | bool]) -> None:
-    """Puts ``figures`` into the ``[calibration]`` table of the TOML file ``path``, at its end; all else stays, the write is atomic."""
-    rest = _CALIBRATION.sub("", path.read_text(encoding="utf-8")).rstrip("\n")
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in figures.items()]
-    write_text(path, rest + "\n\n[calibration]\n" + "\n".join(lines) + "\n")
+    """Puts ``figures`` into the table ``calibration`` of the TOML file ``path``, in place of those that it holds.
+
+    The table stays where it is, and is added at the end if there is none. All else stays too: comments, order and line ends, the file's
+    mode, and a link that ``path`` may be. The write is atomic.
+
+    Raises:
+        QumosError: the file cannot be read, is no TOML, or is written in a way that cannot be edited safely; it is left as it was.
+    """
+    before = read_toml(path)
+    text = read_bytes(path).decode("utf-8")
+    # The library ends the lines that it adds with \n.
+    windows = "\r\n" in text and text.count("\r\n") == text.count("\n")
+    try:
+        document = tomlkit.parse(text.replace("\r\n", "\n") if windows else text)
+        if "calibration" not in document:
+            document.add("calibration", tomlkit.table())
+        table = document["calibration"]
+        if not isinstance(table, MutableMapping):
+            raise QumosError(f"{path}: calibration is no table")
+        for name in [name for name in table if name not in figures]:
+            del table[name]
+        table.update(figures)
+        edited = document.as_string()
+        after = tomllib.loads(edited)
+    except (TOMLKitError, tomllib.TOMLDecodeError) as error:
+        raise QumosError(f"{path}: the calibration cannot be written ({one_line(error)})") from error
+    if _canonical(after) != _canonical(before | {"calibration": figures}):
+        raise QumosError(f"{path}: the calibration cannot be written without a change to the rest; make it a table of its own at the end")
+    write_bytes(path, (edited.replace("\n", "\r\n") if windows else edited).encode())
+
+
+def _canonical(data: object) -> str:
+    """One text for equal data; not a number equals itself here."""
+    return json.dumps(data, sort_keys=True, default=str)
 
 
 __all__ = ["Scenario", "list_scenarios", "load_scenario", "parse_scenario", "scenario_folder", "write_calibration"]
