@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,6 +86,16 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise QumosError(f"{path}: malformed TOML: {one_line(error)}") from error
 
 
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The JSON in ``text``; raises QumosError that names ``where`` for anything else."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise QumosError(f"{where}: not JSON (nested too deep)") from error
+    except ValueError as error:  # JSON's own errors among them; of bytes that are no text, and Python's of thousands of digits
+        raise QumosError(f"{where}: not JSON ({error})") from error
+
+
 def file_status(path: str | Path) -> os.stat_result:
     """Size, time of change and kind of the file ``path``; raises QumosError where there is none."""
     try:
@@ -113,75 +124,104 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or one_line(error) or type(error).__name__
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes ``text`` to ``path`` in one step; a reader sees the old content or the new."""
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, mode: int = 0o666) -> None:
+    """Writes ``text`` to ``path`` in one step, as ``write_bytes``."""
+    write_bytes(path, text.encode(), mode)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Writes ``data`` to ``path`` in one step; a reader sees the old content or the new.
 
-    As if it were written in place, a link stays a link to the file that is written, and a file that there was keeps its mode.
+    What a link names is replaced, not the link. A file that was there keeps its permissions, a new one has those of ``mode`` that the
+    process's umask leaves.
     """
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-")
+    kept = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    name = _beside(path)
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
-        os.chmod(name, mode)
+        if kept is not None:
+            os.chmod(name, kept)
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
 
 
+Ours = Callable[[Path], Collection[str] | None]
+"""A folder to the relative names of the files in it that we wrote, or ``None`` where the folder is not of our kind."""
+
+
 @contextmanager
-def new_folder(path: str | Path, *, marker: str, force: bool = False) -> Iterator[Path]:
+def new_folder(path: str | Path, *, ours: Ours, force: bool = False) -> Iterator[Path]:
     """A folder that appears at ``path``, complete, when the block ends without an error, and not at all otherwise.
 
     Args:
-        path: where; must not exist, or be empty.
-        marker: name of a file that tells folders of this kind; with ``force`` such a folder is replaced.
-        force: replace an earlier folder of the same kind. A folder with other content is never touched.
+        path: where, or a link to there; must not exist, or be empty.
+        ours: tells earlier folders of the same kind.
+        force: replace the files of an earlier folder of the same kind; whatever else lies in it stays. A folder of another kind is
+            never touched.
 
     Raises:
         QumosError: ``path`` exists with other content, or cannot be written.
     """
     target = Path(path)
-    check_target(target, marker=marker, force=force)
+    check_target(target, ours=ours, force=force)
+    target = target.resolve() if target.is_symlink() else target
+    staging = _beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        staging.mkdir()
     except OSError as error:
         raise QumosError(f"{target}: cannot be written ({error.strerror})") from error
     try:
         yield staging
-        os.chmod(staging, 0o777 & ~_umask())
         if target.exists():
-            shutil.rmtree(target)
-        os.replace(staging, target)
+            _keep_others(target, staging, ours(target) or ())
+            old = _beside(target)
+            os.replace(target, old)
+            try:
+                os.replace(staging, target)
+            except BaseException:
+                os.replace(old, target)
+                raise
+            shutil.rmtree(old)
+        else:
+            os.replace(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
 
 
-def check_target(target: Path, *, marker: str, force: bool) -> None:
-    """Raises QumosError unless ``target`` is free, empty, or (with ``force``) a folder that holds ``marker``."""
+def check_target(target: Path, *, ours: Ours, force: bool) -> None:
+    """Raises QumosError unless ``target`` is free, empty, or (with ``force``) a folder that is ``ours``."""
     if not target.exists():
         return
     if not target.is_dir():
         raise QumosError(f"{target}: exists and is not a folder")
     if not any(target.iterdir()):
         return
-    if not (target / marker).is_file():
-        raise QumosError(f"{target}: exists with other content (no {marker}); choose another folder")
+    if ours(target) is None:
+        raise QumosError(f"{target}: exists with other content; choose another folder")
     if not force:
         raise QumosError(f"{target}: exists already; use --force to replace it")
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def _keep_others(source: Path, target: Path, written: Collection[str]) -> None:
+    """Copies to ``target`` what lies in ``source`` and is not among ``written``; names in ``target`` win."""
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source)
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                (target / name).mkdir(parents=True, exist_ok=True)
+        elif str(name) not in written and not (target / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target / name, follow_symlinks=False)
+
+
+def _beside(path: Path) -> Path:
+    """A name that nobody uses, hidden, in the same folder."""
+    return path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}")

@@ -13,7 +13,8 @@ from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 
 from qumos_env.data import Preprocessor
-from qumos_env.deployment.bundle import export_bundle, read_bundle
+from qumos_env.deployment.bundle import read_bundle
+from qumos_env.deployment.export import export_bundle
 from qumos_env.design.ansatz import interleaved, ry_cz_ry
 from qumos_env.design.encodings import ENCODINGS
 from qumos_env.errors import QumosError

@@ -1,7 +1,12 @@
 """Bundles: what each side gets, that the pieces still make the model, and that nothing is left half-written."""
 
+import hashlib
 import json
+import os
 import re
+import shutil
+import stat
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,14 +16,15 @@ import cirq
 import numpy as np
 import pytest
 import sympy
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qiskit import QuantumCircuit  # type: ignore[import-untyped]
 from qiskit.circuit import Parameter  # type: ignore[import-untyped]
 from qiskit.quantum_info import Statevector  # type: ignore[import-untyped]
 
-from qumos_env.deployment import bundle as bundle_module
-from qumos_env.deployment.bundle import export_bundle, read_bundle, write_bundle
+from qumos_env.deployment import export as bundle_module
+from qumos_env.deployment.bundle import read_bundle
+from qumos_env.deployment.export import export_bundle, write_bundle
 from qumos_env.deployment.qasm import to_openqasm3
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import ry_cz_ry
@@ -269,9 +275,11 @@ def test_a_bundle_that_was_tampered_with_is_refused(exported: Path, tmp_path: Pa
     ("manifest", "words"),
     [
         (None, "no readable manifest.json"),
-        ("{", "no readable manifest.json"),
-        ("[]", "schema_version"),
-        ('{"schema_version": 2, "files": {}}', "schema_version is not 1"),
+        ("{", "manifest.json: not JSON"),
+        ("[]", "manifest.json"),
+        ('{"schema_version": 2, "files": {}}', "schema_version: Input should be 1, got 2"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"schema_version": 1' + "0" * 5000 + "}", "not JSON"),
         ('{"schema_version": 1}', "manifest.json"),
         ('{"schema_version": 1, "files": []}', "manifest.json"),
         ('{"schema_version": 1, "files": {}}', "manifest.json|missing"),
@@ -456,3 +464,202 @@ def test_a_cut_part_is_not_one_circuit(exported: Path, cut: Path) -> None:
     assert [qubits for qubits, _ in read_bundle(exported).circuits] == [part.qubits for part in DESIGN.parts]
     with pytest.raises(QumosError, match="variant by variant"):
         _ = read_bundle(cut).circuits
+
+
+# Bundles from others
+
+
+def resealed(folder: Path, *, listed: bool = True) -> Path:
+    """The checksums of a folder whose files were changed put right, as somebody would who means harm."""
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    for name in manifest["files"] if listed else ():
+        if (folder / name).is_file():
+            manifest["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def changed(folder: Path, name: str, change: Callable[[Any], Any]) -> Path:
+    data = json.loads((folder / name).read_text(encoding="utf-8"))
+    found = change(data)
+    data = found if isinstance(found, list) and found == [data] else data
+    (folder / name).write_text(json.dumps(data), encoding="utf-8")
+    return resealed(folder)
+
+
+def refused(folder: Path, words: str) -> None:
+    with pytest.raises(QumosError, match=words) as caught:
+        read_bundle(folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_only_what_is_listed_is_read(exported: Path, tmp_path: Path) -> None:
+    """A part file that is dropped from the manifest could be altered unseen."""
+    folder = copy_of(exported, tmp_path / "copy")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    name = f"providers/{DESIGN.parts[0].provider}/part-0.json"
+    del manifest["files"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    refused(folder, re.escape(f"does not list {name}"))
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "/etc/hostname", "owner/../../outside.json", "providers/../../evil/part.json", "owner/"])
+def test_nothing_is_read_from_outside(exported: Path, tmp_path: Path, name: str) -> None:
+    folder = copy_of(exported, tmp_path / "copy")
+    (tmp_path / "outside.json").write_text("{}", encoding="utf-8")
+    digest = hashlib.sha256(b"{}").hexdigest()
+    refused(changed(folder, "manifest.json", lambda data: data["files"].update({name: digest})), "files")
+
+
+def test_links_are_refused(exported: Path, tmp_path: Path) -> None:
+    """A file or a folder of the bundle that is a link to elsewhere, even to the same content."""
+    for name in ("owner/head.json", "owner"):
+        folder = copy_of(exported, tmp_path / name.replace("/", "-"))
+        elsewhere = tmp_path / f"elsewhere-{name.replace('/', '-')}"
+        (folder / name).rename(elsewhere)
+        (folder / name).symlink_to(elsewhere)
+        refused(folder, "reached by a link")
+
+
+def test_a_provider_is_no_path(exported: Path, tmp_path: Path) -> None:
+    for provider in ("../../evil", "/tmp", "a" * 200):
+        folder = copy_of(exported, tmp_path / str(len(provider)))
+        refused(changed(folder, "owner/assembly.json", lambda data, to=provider: data["parts"][0].update(provider=to)), "assembly.json")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("owner/head.json", lambda data: data.update(parameters=[float("nan")] * len(data["parameters"])), "parameters"),
+        ("owner/head.json", lambda data: data["parameters"].pop(), "parameters, a scaled head has"),
+        ("owner/head.json", lambda data: data.update(kind="wide"), "kind"),
+        ("owner/head.json", lambda data: [data], "head.json"),
+        ("owner/assembly.json", lambda data: data.update(n_qubits=10**9), "n_qubits"),
+        ("owner/assembly.json", lambda data: data.update(n_qubits=4), "4 qubits, the design has 5"),
+        ("owner/assembly.json", lambda data: data.update(n_qubits="5"), "n_qubits"),
+        ("owner/assembly.json", lambda data: data.update(classes=["one"]), "classes"),
+        ("owner/assembly.json", lambda data: data["parts"].reverse(), "other parts than the design"),
+        ("owner/assembly.json", lambda data: data.pop("parts"), "parts"),
+        ("owner/preprocessing.json", lambda data: data.update(offset=[]), "do not fit together"),
+        ("owner/preprocessing.json", lambda data: data["matrix"][0].__setitem__(0, "x"), "matrix"),
+        ("owner/preprocessing.json", lambda data: data.update(matrix=[], offset=[]), "preprocessing.json"),
+        ("owner/design.json", lambda data: data.update(shots=7), "another design"),
+        ("manifest.json", lambda data: data.update(design_hash="0" * 64), "another design"),
+        ("manifest.json", lambda data: data.update(kind="photos"), "kind"),
+    ],
+)
+def test_fields_of_the_wrong_kind_are_named(exported: Path, tmp_path: Path, name: str, change: Callable[[Any], Any], words: str) -> None:
+    refused(changed(copy_of(exported, tmp_path / "copy"), name, change), words)
+
+
+def gates_of(data: dict[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = data["moments"][0]["operations"][0]
+    return operation
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: gates_of(data).update(gate={"cirq_type": "MatrixGate", "matrix": []}), "gate 'MatrixGate' is none of those"),
+        (lambda data: gates_of(data)["gate"].update(rads={"cirq_type": "sympy.Pow", "args": [10, 1e10]}), "sympy.Symbol is expected"),
+        (lambda data: gates_of(data)["gate"].update(rads={"cirq_type": "sympy.Symbol", "name": "y"}), "symbol 'y' is no feature"),
+        (lambda data: gates_of(data)["gate"].update(rads=float("inf")), "angle inf"),
+        (lambda data: gates_of(data)["gate"].update(rads=1e300), "angle 1e"),
+        (lambda data: gates_of(data)["gate"].update(rads="1"), "angle '1'"),
+        (lambda data: gates_of(data)["qubits"][0].update(x=10**9), "acts on qubit 1000000000"),
+        (lambda data: gates_of(data).update(qubits=[]), "does not fit its qubits"),
+        (lambda data: gates_of(data).update(tags=["a"]), "with 'tags'"),
+        (lambda data: data["moments"][0].update(operations=[gates_of(data)] * 2), "overlapping"),
+        (lambda data: data.update(moments=data["moments"] * 20_000), "a list of at most"),
+        (lambda data: data.update(moments=None), "where a list"),
+        (lambda data: [], "where a Circuit is expected"),
+    ],
+)
+def test_circuits_are_read_by_a_reader_that_knows_designs(exported: Path, tmp_path: Path, change: Callable[[Any], Any], words: str) -> None:
+    name = f"providers/{DESIGN.parts[0].provider}/part-0.json"
+
+    def deep(data: Any) -> Any:
+        found = change(data)
+        return data if found is None else found
+
+    folder = copy_of(exported, tmp_path / "copy")
+    data = deep(json.loads((folder / name).read_text(encoding="utf-8")))
+    (folder / name).write_text(json.dumps(data), encoding="utf-8")
+    refused(resealed(folder), words)
+
+
+def test_large_and_strange_files_are_refused_at_once(exported: Path, tmp_path: Path) -> None:
+    """A sparse file of 40 GiB, a pipe that nobody writes to, a folder in the place of a file."""
+    for kind in ("sparse", "pipe", "folder"):
+        folder = copy_of(exported, tmp_path / kind)
+        path = folder / "owner" / "head.json"
+        if kind == "sparse":
+            os.truncate(path, 40 * 2**30)
+        else:
+            path.unlink()
+            (os.mkfifo if kind == "pipe" else Path.mkdir)(path)
+        refused(folder, "head.json: cannot be read")
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mutated_bundles_are_read_or_refused(exported: Path, cut: Path, tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    """Whatever is changed in one file, its checksum put right: a bundle, or one line."""
+    generator = np.random.default_rng(seed)
+    folder = copy_of((exported, cut)[seed % 2], tmp_path_factory.mktemp("mutated") / "copy")
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.json"))
+    name = names[int(generator.integers(len(names)))]
+    content = bytearray((folder / name).read_bytes())
+    if generator.random() < 0.5:
+        strange = [b"1e400", b"-1", b"null", b"[]", b"{}", b"true", b'"x"', b"NaN", b"9" * 5000, b"[" * 3000, b"1.5"]
+        places = [found.span() for found in re.finditer(rb"-?\d+(\.\d+)?(e-?\d+)?|\"[^\"]*\"|\[|\]", bytes(content))]
+        start, end = places[int(generator.integers(len(places)))]
+        content[start:end] = strange[int(generator.integers(len(strange)))]
+    else:
+        for _ in range(int(generator.integers(1, 6))):
+            content[int(generator.integers(len(content)))] = int(generator.integers(256))
+    (folder / name).write_bytes(content)
+    if name != "manifest.json":
+        resealed(folder)
+    try:
+        bundle = read_bundle(folder)
+        assert np.isfinite(bundle.predict_proba(np.zeros((1, len(bundle.preprocessor.matrix))))).all()
+    except QumosError as error:
+        assert "\n" not in str(error) and len(str(error)) < 500
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_the_owners_folder_is_the_owners_alone(exported: Path) -> None:
+    """Whatever the umask leaves to others; providers' folders are to be handed on."""
+    assert stat.S_IMODE((exported / "owner").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (exported / "owner").iterdir()} == {0o600}
+    assert stat.S_IMODE((exported / "manifest.json").stat().st_mode) == 0o666 & ~current_umask()
+
+
+def current_umask() -> int:
+    """Read from the system: asking by setting it would race with other threads."""
+    (line,) = [line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("Umask")]
+    return int(line.split()[1], 8)
+
+
+def test_force_keeps_what_others_put_there(exported: Path, tmp_path: Path) -> None:
+    """And a folder whose manifest is not a bundle's is nobody's to replace."""
+    folder = copy_of(exported, tmp_path / "bundle")
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    export_bundle(DESIGN, tiny(), folder, seed=4, force=True)
+    assert read_bundle(folder).manifest["seed"] == 4 and (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+    foreign = tmp_path / "site"
+    (foreign / "src").mkdir(parents=True)
+    (foreign / "src" / "app.js").write_text("", encoding="utf-8")
+    (foreign / "manifest.json").write_text('{"name": "site"}', encoding="utf-8")
+    with pytest.raises(QumosError, match="other content"):
+        export_bundle(DESIGN, tiny(), foreign, force=True)
+    assert (foreign / "src" / "app.js").is_file()
+
+
+def test_a_bundle_may_be_exported_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    export_bundle(DESIGN, tiny(), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and read_bundle(tmp_path / "real").design == DESIGN

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         write_text(tmp_path / "file.txt", "text")
-        with new_folder(tmp_path / "folder", marker="m") as folder:
+        with new_folder(tmp_path / "folder", ours=marked) as folder:
             write_text(folder / "m", "")
     finally:
         os.umask(before)
@@ -111,15 +112,20 @@ def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o755
 
 
+def marked(folder: Path) -> Collection[str] | None:
+    """Files of a folder that holds the marker ``m``: those that it lists."""
+    return ["m", *(folder / "m").read_text().split()] if (folder / "m").is_file() else None
+
+
 def test_a_new_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     """It is only there once the block has ended well."""
     target = tmp_path / "out" / "folder"
-    with pytest.raises(RuntimeError, match="half way"), new_folder(target, marker="m") as folder:
+    with pytest.raises(RuntimeError, match="half way"), new_folder(target, ours=marked) as folder:
         write_text(folder / "m", "")
         raise RuntimeError("half way")
     assert not target.exists()
     assert list(target.parent.iterdir()) == []
-    with new_folder(target, marker="m") as folder:
+    with new_folder(target, ours=marked) as folder:
         write_text(folder / "m", "1")
         write_text(folder / "deep" / "file", "2")
         assert not target.exists()
@@ -131,7 +137,7 @@ def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
     """People make the folder first."""
     target = tmp_path / "folder"
     target.mkdir()
-    with new_folder(target, marker="m") as folder:
+    with new_folder(target, ours=marked) as folder:
         write_text(folder / "m", "")
     assert (target / "m").is_file()
 
@@ -139,17 +145,21 @@ def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:
 def test_force_replaces_only_folders_of_the_same_kind(tmp_path: Path) -> None:
     """Anything else is never touched, with or without it."""
     target = tmp_path / "folder"
-    with new_folder(target, marker="m") as folder:
-        write_text(folder / "m", "first")
+    with new_folder(target, ours=marked) as folder:
+        write_text(folder / "m", "first old")
         write_text(folder / "old", "")
-    with pytest.raises(QumosError, match="--force"), new_folder(target, marker="m"):
+        write_text(folder / "first", "")
+    write_text(target / "notes" / "mine.txt", "kept")
+    (target / "link").symlink_to(tmp_path)
+    with pytest.raises(QumosError, match="--force"), new_folder(target, ours=marked):
         raise AssertionError("entered")
-    with new_folder(target, marker="m", force=True) as folder:
+    with new_folder(target, ours=marked, force=True) as folder:
         write_text(folder / "m", "second")
-        assert (target / "m").read_text(encoding="utf-8") == "first"
-    assert sorted(path.name for path in target.iterdir()) == ["m"]
+        assert (target / "m").read_text(encoding="utf-8") == "first old"
+    assert sorted(path.name for path in target.iterdir()) == ["link", "m", "notes"]
+    assert (target / "notes" / "mine.txt").read_text(encoding="utf-8") == "kept" and (target / "link").is_symlink()
     assert (target / "m").read_text(encoding="utf-8") == "second"
-    with pytest.raises(RuntimeError), new_folder(target, marker="m", force=True):
+    with pytest.raises(RuntimeError), new_folder(target, ours=marked, force=True):
         raise RuntimeError("half way")
     assert (target / "m").read_text(encoding="utf-8") == "second"
 
@@ -157,7 +167,7 @@ def test_force_replaces_only_folders_of_the_same_kind(tmp_path: Path) -> None:
     foreign.mkdir()
     write_text(foreign / "wedding.jpg", "")
     for force in (False, True):
-        with pytest.raises(QumosError, match="other content"), new_folder(foreign, marker="m", force=force):
+        with pytest.raises(QumosError, match="other content"), new_folder(foreign, ours=marked, force=force):
             raise AssertionError("entered")
     assert [path.name for path in foreign.iterdir()] == ["wedding.jpg"]
 
@@ -167,7 +177,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("text", encoding="utf-8")
     for target, words in [(path, "not a folder"), (path / "folder", "cannot be written")]:
-        with pytest.raises(QumosError, match=words), new_folder(target, marker="m", force=True):
+        with pytest.raises(QumosError, match=words), new_folder(target, ours=marked, force=True):
             raise AssertionError("entered")
     assert path.read_text(encoding="utf-8") == "text"
 

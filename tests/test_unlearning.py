@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from qumos_env.deployment.bundle import export_bundle, read_bundle
+from qumos_env.deployment.bundle import read_bundle
+from qumos_env.deployment.export import export_bundle
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import contiguous, interleaved, ry_cz_ry
 from qumos_env.errors import QumosError
@@ -424,7 +425,7 @@ def test_a_failure_while_writing_leaves_nothing(bundle: Path, tmp_path: Path, mo
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("qumos_env.deployment.bundle.to_openqasm3", fail)
+    monkeypatch.setattr("qumos_env.deployment.export.to_openqasm3", fail)
     row = str(Workload(tiny()).protocol.draws(3)[0].train[0])
     with pytest.raises(OSError, match="disk full"):
         unlearn_bundle(bundle, row, "ssd", tmp_path / "out", scenario=tiny())

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import sympy
 
-from qumos_env.deployment.bundle import Bundle, export_bundle, read_bundle
+from qumos_env.deployment.bundle import Bundle, read_bundle
+from qumos_env.deployment.export import export_bundle
 from qumos_env.deployment.vendors import READOUT, VENDORS, Backend, VendorAdapter, bundle_probabilities, bundle_values, run_part, vendor
 from qumos_env.deployment.vendors.adapter import vendor_package
 from qumos_env.deployment.vendors.aqt import AqtAdapter

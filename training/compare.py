@@ -39,7 +39,7 @@ def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: boo
     Raises:
         QumosError: ``out`` holds something else, or a search fails.
     """
-    check_target(out, marker=MARKER, force=force)
+    check_target(out, ours=lambda found: () if (found / MARKER).is_file() else None, force=force)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / MARKER, {"state": "running"})
     runs: dict[str, list[dict[str, Any]]] = {}
@@ -49,7 +49,7 @@ def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: boo
         run, results = _finished(folder, plan)
         if run is None or results is None:
             display.note(f"run {number + 1} of {len(plans)}: {plan.agent}, seed {plan.seed}")
-            check_target(folder, marker=RUN, force=True)
+            check_target(folder, ours=lambda found: () if (found / RUN).is_file() else None, force=True)
             run = RunDirectory.create(folder, plan, force=True)
             run_to_results(run, display, with_references=False)
             results = run.results()

@@ -98,7 +98,7 @@ class RunDirectory:
             QumosError: the folder holds something else, or a run and ``force`` is not given, or it cannot be written.
         """
         folder = Path(path).resolve()
-        check_target(folder, marker=RUN, force=force)
+        check_target(folder, ours=lambda found: (RUN,) if (found / RUN).is_file() else None, force=force)
         run = cls(folder, plan)
         try:
             folder.mkdir(parents=True, exist_ok=True)

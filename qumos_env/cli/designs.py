@@ -87,7 +87,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier bundle.")] = False,
 ) -> None:
     """Train a design and write its bundle: one folder per provider, one secret folder for the owner."""
-    from ..deployment.bundle import export_bundle
+    from ..deployment.export import export_bundle
 
     folder = export_bundle(Design.load(design), load_scenario(scenario), out, seed=seed, force=force)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The bundle of a design: one folder per provider with nothing but its own part, and the owner's secret folder.
+"""The bundle of a design, as it is read: one folder per provider with nothing but its own part, and the owner's secret folder.
 
     manifest.json           what this is, figures, and a checksum of every other file
     providers/<name>/       part-<i>.json (Cirq), part-<i>.qasm (OpenQASM 3): trained angles bound, features x<qubit> open
@@ -12,8 +12,8 @@ the results.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+import stat
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -24,136 +24,17 @@ import numpy as np
 
 from ..data import Preprocessor
 from ..design import Design
-from ..design.circuits import bind, input_symbol, weight_symbol
-from ..design.gate_cuts import LABELS, CutPart, Variant, coefficients, cut_angles, cut_parts
+from ..design.circuits import input_symbol
+from ..design.gate_cuts import LABELS, Variant, coefficients, cut_angles, cut_parts, cuts_of_parts
 from ..errors import QumosError
-from ..evaluation.workload import Workload
-from ..files import check_target, new_folder, write_text
+from ..files import read_bytes
 from ..model.cutting.estimator import recombined
 from ..model.heads import make_head, softmax
 from ..model.training import Parameters
-from ..scenario import Scenario
-from .qasm import to_openqasm3
+from .circuit_files import read_circuit
+from .schema import MANIFEST, OWNER_FILES, Assembly, HeadFile, Manifest, PreprocessingFile, parsed
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
-_OWNER_FILES = tuple(f"owner/{name}.json" for name in ("assembly", "design", "head", "preprocessing"))
-_RECOMBINATION = {
-    "decomposition": "RZZ of Mitarai and Fujii, New J. Phys. 23, 023021 (2021)",
-    "estimator": "product of means, every variant run equally often",
-    "labels": list(LABELS),
-}
-
-
-def export_bundle(
-    design: Design, scenario: Scenario, out: str | Path, *, seed: int | None = None, force: bool = False, workload: Workload | None = None
-) -> Path:
-    """Trains ``design`` on draw 0 of ``seed`` and writes its bundle to the folder ``out``.
-
-    Args:
-        design: a design within the scenario's limits.
-        scenario: the scenario.
-        out: a new or empty folder; with ``force`` an earlier bundle is replaced.
-        seed: evaluation seed, default the scenario's.
-        force: see ``out``.
-        workload: the scenario's workload, where the caller has it already.
-
-    Raises:
-        QumosError: the design breaks the limits, or ``out`` exists with other content.
-        EvaluationFailure: training diverged.
-    """
-    scenario.check_design(design)
-    check_target(Path(out), marker=MANIFEST, force=force)
-    workload = workload or Workload(scenario)
-    seed = scenario.seed if seed is None else seed
-    draw = workload.draws(seed, "test")[0]
-    model = workload.model(design)
-    trained = model.train(draw.train, draw.train_labels, draw.key)
-    accuracy = float(np.mean(model.probabilities(trained, draw.score).argmax(axis=1) == draw.score_labels))
-    rows = workload.protocol.draws(seed)[0].train
-    facts = {"seed": seed, "train_rows": len(rows), "test_accuracy": accuracy, "test_rows": len(draw.score_labels)}
-    return write_bundle(out, design, workload, trained, workload.owner(rows), facts, force=force)
-
-
-def write_bundle(
-    out: str | Path,
-    design: Design,
-    workload: Workload,
-    trained: Parameters,
-    preprocessor: Preprocessor,
-    facts: Mapping[str, object],
-    *,
-    force: bool = False,
-) -> Path:
-    """Writes the bundle of a trained model; it appears complete or not at all.
-
-    Args:
-        out: a new or empty folder; with ``force`` an earlier bundle is replaced.
-        design: the design.
-        workload: of the scenario.
-        trained: angles and head of one model of ``design``.
-        preprocessor: raw features to encoded angles, as the model was trained.
-        facts: what the manifest says besides scenario, design and checksums; plain JSON.
-        force: see ``out``.
-
-    Raises:
-        QumosError: ``out`` exists with other content or cannot be written, or too many gate cuts to recombine.
-    """
-    scenario = workload.scenario
-    parts, secret = cut_parts(design, scenario.data.axis), cut_angles(design)
-    local = {weight_symbol(index): value for index, value in enumerate(trained.angles) if index not in secret}
-    with new_folder(out, marker=MANIFEST, force=force) as folder:
-        for part in parts:
-            home = folder / "providers" / part.provider
-            for variant in part.variants:
-                circuit = bind(variant.circuit, local)
-                name = _circuit_name(part.index, variant.labels)
-                write_text(home / f"{name}.json", cirq.to_json(circuit))
-                write_text(home / f"{name}.qasm", to_openqasm3(circuit, list(variant.qubits)))
-        owner = folder / "owner"
-        _write_json(owner / "design.json", design.to_dict())
-        _write_json(owner / "preprocessing.json", preprocessor.to_dict())
-        _write_json(owner / "head.json", {"kind": scenario.model.head, "parameters": trained.head.tolist()})
-        _write_json(owner / "assembly.json", _assembly(design, parts, trained.angles[list(secret)], workload.protocol.dataset.class_names))
-        files = {str(path.relative_to(folder)): _checksum(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-        _write_json(
-            folder / MANIFEST,
-            {
-                "schema_version": SCHEMA_VERSION,
-                "kind": "qumos-bundle",
-                "scenario": scenario.name,
-                "scenario_hash": scenario.hash,
-                "design_hash": design.hash,
-                "files": files,
-                **facts,
-            },
-        )
-    return Path(out)
-
-
-def _assembly(design: Design, parts: Sequence[CutPart], angles: np.ndarray, classes: Sequence[str]) -> dict[str, object]:
-    """What the owner needs to put the results of the parts together; ``angles`` are those of the gate cuts."""
-    assembly: dict[str, object] = {
-        "classes": list(classes),
-        "n_qubits": design.n_qubits,
-        "parts": [
-            {"part": part.index, "provider": part.provider, "qubits": list(part.qubits), "readout": "Z on every qubit"} for part in parts
-        ],
-    }
-    if design.cut_gates:
-        ancillas = {cut: ancilla.x for part in parts for cut, ancilla in zip(part.cuts, part.ancillas, strict=True)}
-        assembly["recombination"] = _RECOMBINATION
-        assembly["cuts"] = [
-            {
-                "gate": placed.gate.name,
-                "angle": float(angle),
-                "qubits": list(placed.gate.qubits),
-                "parts": [design.partition[qubit] for qubit in placed.gate.qubits],
-                "ancilla": ancillas[number],
-            }
-            for number, (placed, angle) in enumerate(zip(design.cut_gates, angles, strict=True))
-        ]
-    return assembly
+_MOST_BYTES = 256 * 2**20  # of all files together; those of a design with three cuts at one part have some megabytes
 
 
 @dataclass(frozen=True)
@@ -206,7 +87,7 @@ class Bundle:
         design: the design.
     """
 
-    manifest: dict[str, object]
+    manifest: dict[str, Any]
     classes: tuple[str, ...]
     preprocessor: Preprocessor
     parts: tuple[BundlePart, ...]
@@ -264,60 +145,128 @@ class Bundle:
         return Parameters(angles, self.head_parameters)
 
 
+class _Files:
+    """The files of a bundle: read once, whole, and only what the manifest lists with its checksum.
+
+    Args:
+        folder: of the bundle.
+
+    Raises:
+        QumosError: no manifest, or one that is not of a bundle.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: dict[str, bytes] = {}
+        try:
+            content = read_bytes(folder / MANIFEST, _MOST_BYTES)
+        except QumosError as error:
+            raise QumosError(f"{folder}: no readable {MANIFEST} ({error})") from error
+        self.manifest = parsed(Manifest, content, folder / MANIFEST)
+        missing = set(OWNER_FILES) - self.manifest.files.keys()
+        if missing:
+            raise QumosError(f"{folder / MANIFEST}: does not list {min(missing)}")
+
+    def read(self, name: str) -> bytes:
+        """The content of the file that bundles call ``name``; raises QumosError where it is not as it was written, or not in the folder."""
+        if name in self._kept:
+            return self._kept[name]
+        if name not in self.manifest.files:
+            raise QumosError(f"{self._folder}: {MANIFEST} does not list {name}")
+        path = self._folder
+        for step in name.split("/"):
+            path = path / step
+            try:
+                kind = path.lstat().st_mode
+            except OSError as error:
+                raise QumosError(f"{self._folder}: {name} is missing") from error
+            if stat.S_ISLNK(kind):
+                raise QumosError(f"{self._folder}: {name} is reached by a link; a bundle holds its own files")
+        content = read_bytes(path, _MOST_BYTES - sum(map(len, self._kept.values())))
+        if hashlib.sha256(content).hexdigest() != self.manifest.files[name]:
+            raise QumosError(f"{self._folder}: {name} fails its checksum")
+        self._kept[name] = content
+        return content
+
+
 def read_bundle(path: str | Path) -> Bundle:
     """The bundle in the folder ``path``.
 
+    Everything that is read is listed in the manifest, lies inside the folder, has the checksum that is listed, and holds what a bundle of
+    its design holds. Nothing in it is run or unpickled.
+
     Raises:
-        QumosError: no manifest, another schema version, or a file that is missing or fails its checksum.
+        QumosError: no bundle, another schema version, or a file that is missing, changed, not of its kind, or at odds with the design.
     """
     folder = Path(path)
+    files = _Files(folder)
+    for name in files.manifest.files:
+        files.read(name)  # those that only others need are the bundle's too
+    where = {name: folder / name for name in OWNER_FILES}
+    assembly_name, design_name, head_name, preprocessing_name = OWNER_FILES
+    design = Design.from_json(_text(files.read(design_name), where[design_name]))
+    if design.hash != files.manifest.design_hash:
+        raise QumosError(f"{folder}: the manifest names another design than {design_name}")
+    assembly = parsed(Assembly, files.read(assembly_name), where[assembly_name])
+    difference = assembly.differs_from(design)
+    if difference is not None:
+        raise QumosError(f"{where[assembly_name]}: {difference}")
+    head_file = parsed(HeadFile, files.read(head_name), where[head_name])
+    head, parameters = make_head(head_file.kind, design.n_qubits, len(assembly.classes)), np.array(head_file.parameters, float)
+    expected = head.initial(np.random.default_rng(0)).shape
+    if parameters.shape != expected:
+        raise QumosError(f"{where[head_name]}: {len(parameters)} parameters, a {head_file.kind} head has {expected[0]} here")
+    preprocessing = parsed(PreprocessingFile, files.read(preprocessing_name), where[preprocessing_name])
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QumosError(f"{folder}: no readable {MANIFEST} ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        raise QumosError(f"{folder}/{MANIFEST}: schema_version is not {SCHEMA_VERSION}")
-    listed = manifest.get("files")
-    if not isinstance(listed, dict) or not set(_OWNER_FILES) <= listed.keys():
-        raise QumosError(f"{folder}/{MANIFEST}: does not list the files of a bundle")
-    for name, digest in listed.items():
-        if not (folder / name).is_file():
-            raise QumosError(f"{folder}: {name} is missing")
-        if _checksum(folder / name) != digest:
-            raise QumosError(f"{folder}: {name} fails its checksum")
-    owner = folder / "owner"
-    assembly = _read_json(owner / "assembly.json")
-    head_data = _read_json(owner / "head.json")
-    classes = tuple(assembly["classes"])
-    head = make_head(head_data["kind"], assembly["n_qubits"], len(classes))
-    parameters = np.array(head_data["parameters"], float)
-    cuts = assembly.get("cuts", [])
+        preprocessor = Preprocessor.from_dict(preprocessing.model_dump())
+    except QumosError as error:
+        raise QumosError(f"{where[preprocessing_name]}: {error}") from error
+    if preprocessor.matrix.shape[1] != design.n_qubits:
+        angles = preprocessor.matrix.shape[1]
+        raise QumosError(f"{where[preprocessing_name]}: gives {angles} angles, the design has {design.n_qubits} qubits")
     return Bundle(
-        manifest=manifest,
-        classes=classes,
-        preprocessor=Preprocessor.from_dict(_read_json(owner / "preprocessing.json")),
-        parts=tuple(_read_part(folder, part, cuts) for part in assembly["parts"]),
-        cut_angles=tuple(float(cut["angle"]) for cut in cuts),
+        manifest=files.manifest.model_dump(),
+        classes=tuple(assembly.classes),
+        preprocessor=preprocessor,
+        parts=tuple(_read_part(files, folder, design, index) for index in range(design.n_parts)),
+        cut_angles=tuple(cut.angle for cut in assembly.cuts),
         head=lambda values: head.logits(parameters, values),
         head_parameters=parameters,
-        n_qubits=assembly["n_qubits"],
-        design=Design.load(owner / "design.json"),
+        n_qubits=design.n_qubits,
+        design=design,
     )
 
 
-def _read_part(folder: Path, part: Mapping[str, Any], cuts: Sequence[Mapping[str, Any]]) -> BundlePart:
-    touching = tuple(number for number, cut in enumerate(cuts) if part["part"] in cut["parts"])
-    qubits = tuple(part["qubits"])
+def files_of_bundle(folder: Path) -> Collection[str] | None:
+    """Names of the files that make the bundle in ``folder``, or ``None`` where there is no bundle."""
+    try:
+        return (MANIFEST, *_Files(folder).manifest.files)
+    except QumosError:
+        return None
+
+
+def circuit_name(part: int, labels: Sequence[str]) -> str:
+    """Of the files of one circuit of a part, without their ending."""
+    return "-".join(("part", str(part), *labels))
+
+
+def _read_part(files: _Files, folder: Path, design: Design, index: int) -> BundlePart:
+    part, touching = design.parts[index], cuts_of_parts(design)[index]
+    inputs = {input_symbol(qubit) for qubit in part.qubits}
     variants = []
     for labels in product(LABELS, repeat=len(touching)):
-        measured = (cuts[number]["ancilla"] for number, label in zip(touching, labels, strict=True) if label == "M")
-        text = (folder / "providers" / part["provider"] / f"{_circuit_name(part['part'], labels)}.json").read_text(encoding="utf-8")
-        variants.append(Variant(labels, cirq.read_json(json_text=text), tuple(map(cirq.LineQubit, (*qubits, *measured)))))
-    return BundlePart(part["part"], part["provider"], qubits, touching, tuple(variants))
+        measured = [design.n_qubits + number for number, label in zip(touching, labels, strict=True) if label == "M"]
+        qubits, name = (*part.qubits, *measured), f"providers/{part.provider}/{circuit_name(index, labels)}.json"
+        circuit = read_circuit(files.read(name), qubits, inputs, str(folder / name))
+        variants.append(Variant(labels, circuit, tuple(map(cirq.LineQubit, qubits))))
+    return BundlePart(index, part.provider, part.qubits, touching, tuple(variants))
 
 
-def _circuit_name(part: int, labels: Sequence[str]) -> str:
-    return "-".join(("part", str(part), *labels))
+def _text(content: bytes, where: Path) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise QumosError(f"{where}: not UTF-8") from error
 
 
 def _part_angles(templates: Sequence[Variant], bound: Sequence[Variant]) -> dict[str, float] | None:
@@ -346,15 +295,3 @@ def _angles(template: cirq.Circuit, bound: cirq.Circuit) -> dict[str, float] | N
         if open_operation != operation and not cirq.approx_eq(open_operation, operation):
             return None
     return angles if len(open_operations) == len(operations) else None
-
-
-def _write_json(path: Path, data: object) -> None:
-    write_text(path, json.dumps(data, indent=2, sort_keys=True) + "\n")
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

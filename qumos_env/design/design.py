@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..errors import QumosError, shown
-from ..files import read_text
+from ..files import parse_json, read_text
 from .gates import cuttable_gates, gate_spec
 
 SCHEMA_VERSION = 1
@@ -242,13 +242,7 @@ class Design:
     @classmethod
     def from_json(cls, text: str) -> Design:
         """The design in the JSON ``text``; errors as in ``from_dict``."""
-        try:
-            data = json.loads(text)
-        except RecursionError as error:
-            raise QumosError("design: not JSON (nested too deep)") from error
-        except ValueError as error:  # JSON's own errors among them; Python's, of numbers of thousands of digits
-            raise QumosError(f"design: not JSON ({error})") from error
-        return cls.from_dict(data)
+        return cls.from_dict(parse_json(text, "design"))
 
     @classmethod
     def load(cls, path: str | Path) -> Design:

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..deployment.bundle import MANIFEST, Bundle, read_bundle, write_bundle
+from ..deployment.bundle import Bundle, files_of_bundle, read_bundle
+from ..deployment.export import write_bundle
+from ..deployment.schema import MANIFEST
 from ..errors import QumosError, unknown
 from ..evaluation.service import Service
 from ..evaluation.workload import Workload
@@ -74,7 +76,7 @@ def unlearn_bundle(
             f"{folder}: this model has forgotten rows already, and which is not stored; "
             "withdraw all rows at once from the bundle that it came from"
         )
-    check_target(Path(out), marker=MANIFEST, force=force)
+    check_target(Path(out), ours=files_of_bundle, force=force)
     workload = workload or Workload(scenario or _scenario_of(folder, parent))
     with threadpool_limits(1):
         victim = _victim(folder, parent, workload)
