@@ -503,7 +503,7 @@ def test_only_what_is_listed_is_read(exported: Path, tmp_path: Path) -> None:
     refused(folder, re.escape(f"does not list {name}"))
 
 
-@pytest.mark.parametrize("name", ["../outside.json", "/etc/hostname", "owner/../../outside.json", "providers/../../evil/part.json", "owner/"])
+@pytest.mark.parametrize("name", ["../outside.json", "/etc/hostname", "owner/../../outside.json", "providers/../evil.json", "owner/"])
 def test_nothing_is_read_from_outside(exported: Path, tmp_path: Path, name: str) -> None:
     folder = copy_of(exported, tmp_path / "copy")
     (tmp_path / "outside.json").write_text("{}", encoding="utf-8")

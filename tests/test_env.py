@@ -375,3 +375,28 @@ def test_observations_stay_in_their_space(name: str, monkeypatch: pytest.MonkeyP
             observation, _, terminated, _, info = env.step(generator.choice(others if len(others) else valid))
         assert env.observation_space.contains(observation)
         assert info["failure"] == "stub"
+
+
+@pytest.mark.parametrize("action", [1.7, "1", b"0", -1, 10**9, float("nan"), None, True, np.float64(0), [0], np.array([0, 1])])
+def test_what_is_no_action_is_refused(action: Any) -> None:
+    """Truncated, or taken for a masked one, it would hide a mistake; the step does not count."""
+    env = DesignEnv(tiny())
+    env.reset()
+    with pytest.raises(gym.error.InvalidAction, match=rf"a whole number from 0 to {len(env.table) - 1} is needed"):
+        env.step(action)
+    assert not env.state.history
+    env.step(np.int64(0))
+    assert env.state.history == [0]
+
+
+def test_all_frames_of_an_episode_have_one_shape() -> None:
+    """Films need it, also of designs that are larger than a frame."""
+    env = DesignEnv(tiny(), render_mode="rgb_array")
+    _, info = env.reset()
+    shapes, done, generator = set(), False, np.random.default_rng(0)
+    while not done:
+        frame = env.render()
+        assert isinstance(frame, np.ndarray) and frame.dtype == np.uint8
+        shapes.add(frame.shape)
+        _, _, done, _, info = env.step(generator.choice(np.flatnonzero(info["action_mask"])))
+    assert shapes == {(720, 1280, 3)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ app = typer.Typer(
 ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a built-in scenario or path of a TOML file.")]
 SeedOption = Annotated[int | None, typer.Option(help="Evaluation seed; default the scenario's.", min=0)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+_SECONDS_BETWEEN_LINES = 10.0  # of progress, where nobody watches a bar
 DesignArgument = Annotated[Path, typer.Argument(help="JSON file of a design.")]
 
 
@@ -42,8 +45,11 @@ class Move(Protocol):
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Move]:
-    """A progress bar on standard error; yields the function that moves it."""
+    """A progress bar on standard error, or in a log a line now and then; yields the function that moves it."""
     output = Console(stderr=True)
+    if not output.is_terminal:
+        yield _lines(description)
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -51,7 +57,6 @@ def progress_bar(description: str) -> Iterator[Move]:
         TimeRemainingColumn(),
         console=output,
         transient=True,
-        disable=not output.is_terminal,
     ) as progress:
         task = progress.add_task(description, total=None)
 
@@ -61,12 +66,27 @@ def progress_bar(description: str) -> Iterator[Move]:
         yield move
 
 
+def _lines(description: str) -> Move:
+    told = time.monotonic()
+
+    def move(done: int, total: int, what: str = "") -> None:
+        nonlocal told
+        if time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            typer.echo(f"{description} {what} {done}/{total}".replace("  ", " "), err=True)
+
+    return move
+
+
 # Newer typer ships its own copy of click: its errors are not those of the installed click.
 _CommandError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
 def run(command: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Runs a typer app; errors that a user can act on become one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show θ is no reason to fail
     try:
         outcome: Any = command(args=arguments, standalone_mode=False)
     except (QumosError, EvaluationFailure) as error:

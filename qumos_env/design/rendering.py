@@ -13,10 +13,10 @@ from ..files import write_bytes
 from .design import Design, PlacedGate
 from .gates import gate_spec
 
-_DPI = 100
+DPI = 100
 _COLUMN = 0.46  # inches
 _ROW = 0.52
-_INK = "#22303c"
+INK = "#22303c"
 
 
 def design_text(design: Design) -> str:
@@ -48,7 +48,7 @@ def design_figure(design: Design, title: str = "") -> Figure:
     colour = {provider: palette(index % 10) for index, provider in enumerate(providers)}
     right = len(columns) + 1.5
     rows = design.n_qubits + 0.6 * design.n_parts
-    figure = Figure(figsize=(2.0 + _COLUMN * right, 1.0 + _ROW * rows), dpi=_DPI)
+    figure = Figure(figsize=(2.0 + _COLUMN * right, 1.0 + _ROW * rows), dpi=DPI)
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.9 if title else 0.96))
     axes.set_axis_off()
     axes.set_xlim(-3.0, right + 0.6)
@@ -72,14 +72,14 @@ def design_figure(design: Design, title: str = "") -> Figure:
                 continue
             cut = len({design.partition[qubit] for qubit in gate.qubits}) > 1
             ends = [height[qubit] for qubit in gate.qubits]
-            axes.plot([x, x], ends, color=_INK if cut else shade, lw=1.6, ls="--" if cut else "-", zorder=2)
+            axes.plot([x, x], ends, color=INK if cut else shade, lw=1.6, ls="--" if cut else "-", zorder=2)
             for end, qubit, marker in zip(ends, gate.qubits, gate_spec(gate.name).drawing, strict=True):
                 own = colour[design.assignment[design.partition[qubit]]]
                 axes.plot(x, end, marker=marker, color=own, ms=10 if marker.startswith("$") else 6, zorder=3)
             if gate.trainable:
-                axes.text(x + 0.08, sum(ends) / 2, gate_spec(gate.name).text[0], fontsize=6, color=_INK, zorder=4)
+                axes.text(x + 0.08, sum(ends) / 2, gate_spec(gate.name).text[0], fontsize=6, color=INK, zorder=4)
     if title:
-        figure.suptitle(title, fontsize=9, color=_INK)
+        figure.suptitle(title, fontsize=9, color=INK)
     return figure
 
 
@@ -124,7 +124,7 @@ def _box(axes: matplotlib.axes.Axes, x: float, y: float, text: str, fill: object
         ha="center",
         va="center",
         fontsize=7,
-        color="white" if dark else _INK,
+        color="white" if dark else INK,
         zorder=5,
         bbox={"boxstyle": "square,pad=0.25", "facecolor": fill, "edgecolor": edge, "linewidth": 1.0},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ..errors import EvaluationFailure, QumosError, unknown
+from ..errors import EvaluationFailure, QumosError, shown, unknown
 from ..evaluation.evaluator import Evaluator, checked_seed
 from ..hardware.profile import list_profiles
 from ..scenario import Scenario, load_scenario, parse_scenario
@@ -35,7 +36,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     | assign | `assign(p)`: the next part goes to provider p                                                  |
     | gates  | gates such as `ry(q)`, `cz(a, b)`; blocks such as `ry-layer(part)`; `shots(level)`; `finish`   |
 
-    A masked action is a no-op that costs a step.
+    A masked action is a no-op that costs a step; what is no number of an action raises `gymnasium.error.InvalidAction`.
 
     ## Observation Space
     `Dict(observations=Box(0, 1, (D,), float32), action_mask=Box(0, 1, (A,), int8))`; see `ObservationEncoder` for the D
@@ -142,8 +143,9 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         """Takes one action; see the class."""
         if self._state.done or self._steps >= self.table.step_limit:
             raise gym.error.ResetNeeded("the episode is over, call reset() first")
+        number = self._number(action)
         self._steps += 1
-        self._state.apply(int(action))
+        self._state.apply(number)
         reward, terminated = 0.0, False
         info: dict[str, Any] = {}
         if self._state.done:
@@ -155,6 +157,16 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         if terminated:
             info["actions"] = list(self._state.history)
         return self._observe(), reward, terminated, False, self._info() | info
+
+    def _number(self, action: object) -> int:
+        """``action`` as a number of the table; what it masks is the state's to know."""
+        try:
+            number = operator.index(action)  # type: ignore[arg-type]
+        except TypeError:
+            number = -1
+        if isinstance(action, bool) or not 0 <= number < len(self.table):
+            raise gym.error.InvalidAction(f"action is {shown(action)}, a whole number from 0 to {len(self.table) - 1} is needed")
+        return number
 
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
         """The design so far, as the render mode asks."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
-from ..design.rendering import _DPI, _INK, design_figure, design_text
+from ..design.rendering import DPI, INK, design_figure, design_text
 from .actions import DesignState
+
+FRAME = (1280, 720)
+"""Width and height of an image of a state, pixels."""
 
 
 def state_text(state: DesignState) -> str:
@@ -21,12 +25,19 @@ def state_text(state: DesignState) -> str:
 
 
 def state_image(state: DesignState) -> np.ndarray:
-    """An episode's state as uint8 ``[height, width, 3]``; before the gates, the partition so far as text."""
+    """An episode's state as uint8 ``[height, width, 3]``; before the gates, the partition so far as text.
+
+    All states have the same shape, as films need it; a drawing that is larger is scaled down.
+    """
     if state.phase in ("cut", "assign"):
-        figure = Figure(figsize=(6, 2), dpi=_DPI)
-        figure.text(0.04, 0.5, state_text(state), va="center", family="monospace", fontsize=10, color=_INK)
+        figure = Figure(figsize=(6, 2), dpi=DPI)
+        figure.text(0.04, 0.5, state_text(state), va="center", family="monospace", fontsize=10, color=INK)
     else:
         figure = design_figure(state.design(), f"{state.scenario.name}: {state.phase}, {state.gates_left} gates left")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    drawing = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    drawing.thumbnail(FRAME)
+    frame = Image.new("RGB", FRAME, "white")
+    frame.paste(drawing, ((FRAME[0] - drawing.width) // 2, (FRAME[1] - drawing.height) // 2))
+    return np.asarray(frame).copy()
