@@ -295,6 +295,7 @@ def test_listing_does_not_load_the_simulator(here: Workplace) -> None:
 def test_a_terminal_that_knows_ascii_only_is_served(here: Any) -> None:
     """What it cannot show is escaped, and nothing fails."""
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-c", "from qumos_env.cli import main; main()", "render", str(here.folder / "design.json")]
+    command = [sys.executable, "-c", "from qumos_env.cli import main; main()", "evaluate", str(here.folder / "design.json")]
+    command += ["--scenario", str(here.folder / "tiny.toml")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, env=environment, check=False)
-    assert done.returncode == 0 and b"\\u2500" in done.stdout and not done.stderr
+    assert done.returncode == 0 and b"\\xb1 s.e." in done.stdout and not done.stderr
