@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qumos_env.attacks.integrity import canaries
+from qumos_env.attacks.integrity import canary_detector as canaries
 from qumos_env.attacks.registry import Attack
 from qumos_env.attacks.results import AttackResult, Curve, Figure
 from qumos_env.attacks.suite import ATTACKS

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import beta
 
 from qumos_env.attacks.integrity import noisy_circuits as hardware
-from qumos_env.attacks.integrity.canaries import detection_interval, faulty_scores, honest_scores, inspectors
+from qumos_env.attacks.integrity.canary_detector import detection_interval, faulty_scores, honest_scores, inspectors
+from qumos_env.attacks.integrity.deviation import Deviation
 from qumos_env.attacks.integrity.faults import (
     ANGLE_ERRORS,
     CROSSTALK,
@@ -22,7 +23,6 @@ from qumos_env.attacks.integrity.faults import (
 from qumos_env.attacks.integrity.inspection import Protocol
 from qumos_env.attacks.integrity.noisy_circuits import NoisyCircuits
 from qumos_env.attacks.integrity.poisoning import FLIPS, poisoned_accuracies, poisoned_labels
-from qumos_env.attacks.integrity.tampering import Deviation
 from qumos_env.attacks.registry import ATTACKS
 from qumos_env.attacks.results import AttackResult
 from qumos_env.design import Design, Gate

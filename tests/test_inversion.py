@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qumos_env.attacks.confidentiality import inversion
+from qumos_env.attacks.confidentiality import model_inversion as inversion
 from qumos_env.attacks.confidentiality.gradient_matching import ARRIVED, GradientMap, invert
-from qumos_env.attacks.confidentiality.inversion import class_means, invert_answers, matched_errors, search_representatives
+from qumos_env.attacks.confidentiality.model_inversion import class_means, invert_answers, matched_errors, search_representatives
 from qumos_env.attacks.registry import ATTACKS
 from qumos_env.attacks.results import Figure
 from qumos_env.design import Design, Gate

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from qumos_env.attacks.confidentiality.membership import (
+from qumos_env.attacks.confidentiality.member_scores import (
     balanced_split,
     gray_box,
     gray_box_on,

@@ -1,24 +1,33 @@
 """All attacks: importing this module fills the registry."""
 
 from .availability import outage, slowdown
-from .confidentiality import extraction, inversion, label_recovery, membership, membership_shots, side_channels, theft, transpiled_theft
-from .integrity import canaries, poisoning, service, tampering
+from .confidentiality import (
+    extraction,
+    label_recovery,
+    member_scores,
+    membership_shots,
+    model_inversion,
+    side_channels,
+    theft,
+    transpiled_theft,
+)
+from .integrity import canary_detector, deviation, poisoning, service
 from .registry import ATTACKS
 
 __all__ = [
     "ATTACKS",
-    "canaries",
+    "canary_detector",
+    "deviation",
     "extraction",
-    "inversion",
     "label_recovery",
-    "membership",
+    "member_scores",
     "membership_shots",
+    "model_inversion",
     "outage",
     "poisoning",
     "service",
     "side_channels",
     "slowdown",
-    "tampering",
     "theft",
     "transpiled_theft",
 ]

@@ -15,7 +15,7 @@ from ...evaluation.statistics import Interval, mean_interval
 from ...model.heads import softmax
 from ..registry import attack
 from ..results import AttackResult, Curve, Figure
-from .membership import balanced_split, per_unit
+from .member_scores import balanced_split, per_unit
 
 QMU = "membership-qmu"
 QMU_FITTED_SHARE = 0.8
