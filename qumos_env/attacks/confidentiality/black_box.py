@@ -177,9 +177,7 @@ def _one(
     return Clones(model, model.train_towards(inputs, targets, victim.keys(_CLONE), steps=steps, weights=weights), fitted)
 
 
-def _encoded(
-    victim: Service, seen: np.ndarray, rows: np.ndarray, targets: np.ndarray
-) -> tuple[tuple[Preprocessor, ...], np.ndarray]:
+def _encoded(victim: Service, seen: np.ndarray, rows: np.ndarray, targets: np.ndarray) -> tuple[tuple[Preprocessor, ...], np.ndarray]:
     """The adversary's preprocessing fitted on ``seen``, and its angles ``[K, R, n_qubits]`` of ``rows``, to which ``targets`` belong."""
     labels = targets if seen is rows else None
     fitted = fit_preprocessors(victim.features[seen], labels, victim.scenario.data, victim.design.n_qubits)

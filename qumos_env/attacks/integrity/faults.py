@@ -149,7 +149,7 @@ class Fault:
         name: of the fault.
         meaning: what is done, and what the strength is.
         strengths: ascending, for curves.
-        reference: the one of them that figures are about.
+        reference: the one of them that measurements are about.
         circuit: angles of the exposed circuits ``[all]`` of one model as the provider really runs them; default as they are.
         results: ⟨Z⟩ ``[rows, its qubits]`` as the provider returns it; default as measured.
         hardware: the factor on the promised error rates at which the provider really runs; default the honest one.

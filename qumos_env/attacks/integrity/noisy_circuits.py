@@ -20,6 +20,7 @@ from .faults import ExposedCircuits
 PROMISED = NoiseSpec(one_qubit=1e-3, two_qubit=1e-2, readout=ReadoutError(1e-2, 1e-2))
 # The state of n noisy qubits is one of 2n: beyond this width an audit would take minutes.
 MAX_NOISY_QUBITS = 6
+TOO_WIDE = f"n/a: a fragment of more than {MAX_NOISY_QUBITS} qubits is too wide for exact noise"
 
 
 def scaled_noise(noise: NoiseSpec, factor: float) -> NoiseSpec:

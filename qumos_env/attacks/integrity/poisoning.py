@@ -13,10 +13,10 @@ import numpy as np
 
 from ...evaluation.service import Service
 from ..registry import attack
-from ..results import AttackResult, Curve, Figure
+from ..results import AttackResult, Control, Curve, Measurement, Plot
 
 FRACTIONS = (0.05, 0.1, 0.2)
-_CONTROL = "trained on the true labels"
+PLOT = Plot("accuracy with poisoned rows", "share of the train rows", "accuracy")
 _FLIP_USE, _ANSWER_USE = 0x9015, 0x9016
 _Flip = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
 
@@ -100,28 +100,33 @@ def poisoned_accuracies(victim: Service, labels: np.ndarray) -> np.ndarray:
     return right.mean(axis=-1)
 
 
-@attack("poisoning", "integrity", "supplies a share of the train rows and labels them wrongly; knows all train rows and the design")
-def poisoning(victim: Service) -> AttackResult:
+@attack(
+    "poisoning",
+    goal="integrity",
+    title="Data poisoning",
+    adversary="supplies a share of the train rows and labels them wrongly; knows all train rows and the design",
+)
+def run(victim: Service) -> AttackResult:
     """Accuracy of the owner's model trained on poisoned rows, by kind of flip and fraction of the train rows."""
     tried = [(flip, fraction) for flip in FLIPS for fraction in FRACTIONS]
     found = poisoned_accuracies(victim, np.stack([poisoned_labels(victim, *one) for one in tried]))
     test = victim.labels[victim.test]
     honest = (victim.answer(victim.test, _ANSWER_USE).argmax(axis=-1) == test).mean(axis=-1)
+    control = Control("trained on the true labels", honest)
     rows = victim.together("train").shape[1]
-    figures = [
-        Figure(
-            "integrity",
-            "poisoning",
-            f"{flip}, {fraction:.0%} of rows: accuracy",
+    measurements = [
+        Measurement(
+            f"{flip}, {fraction:.0%} of rows",
+            "accuracy",
             accuracies,
-            honest,
-            _CONTROL,
+            control,
             note=f"{round(fraction * rows)} of {rows} rows",
+            headline=fraction == FRACTIONS[-1],
         )
         for (flip, fraction), accuracies in zip(tried, found, strict=True)
     ]
     curves = []
     for number, flip in enumerate(FLIPS):
         means = found[number * len(FRACTIONS) : (number + 1) * len(FRACTIONS)].mean(axis=1)
-        curves.append(Curve("accuracy with poisoned rows", flip, np.array([0, *FRACTIONS]), np.array([honest.mean(), *means])))
-    return AttackResult(figures, curves)
+        curves.append(Curve(PLOT, flip, np.array([0, *FRACTIONS]), np.array([honest.mean(), *means])))
+    return AttackResult(measurements, curves)
