@@ -29,6 +29,7 @@ from ...design.circuits import Fragment, joint_fragments
 from ...evaluation.service import Service
 from ...evaluation.theft import Thief
 from ...model.training import Parameters
+from ...simulation.layers import z_signs
 from ..registry import attack
 from ..results import AttackResult, Control, Measurement
 from .circuit_recovery import (
@@ -188,10 +189,10 @@ class BlackBoxThief(Thief):
         """⟨Z⟩ ``[K, rows, n_qubits]`` for encoded ``inputs`` ``[K, rows, n_qubits]``; 0 for qubits that are not held."""
         values = np.zeros(inputs.shape)
         for qubits, boxes in self._boxes:
-            bits = (np.arange(2 ** len(qubits))[:, None] >> np.arange(len(qubits) - 1, -1, -1)) & 1
+            signs = np.stack([z_signs([qubit], len(qubits)) for qubit in range(len(qubits))], axis=1)
             for index, (encoding, remainder) in enumerate(boxes):
                 states = encoding.states(inputs[index][:, qubits]) @ remainder.T
-                values[index][:, qubits] = np.abs(states) ** 2 @ (1 - 2 * bits)
+                values[index][:, qubits] = np.abs(states) ** 2 @ signs
         return values
 
 
