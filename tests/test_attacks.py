@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import HOLDS_PARITY, gates, parity_file, planted_scenario
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
-from qumos_env.design import Design, Gate
+from qumos_env.design import Design
 from qumos_env.evaluation.controls import RAW_CONTROLS, reference_qnn
 from qumos_env.evaluation.evaluator import Evaluation, Evaluator
 from qumos_env.evaluation.interception import ThiefRows, fit_encoding
@@ -25,12 +26,6 @@ from qumos_env.scenario import Scenario, parse_scenario
 from qumos_env.scenario.sections import ModelSection, ThreatSection
 
 
-def gates(text: str) -> tuple[Gate, ...]:
-    """``"ry 0, cx 0 1"`` as gates."""
-    words = [item.split() for item in text.split(",")]
-    return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
-
-
 def attack(
     thief: Thief, tier: str, loot: Parameters, rows: ThiefRows, labels: np.ndarray, answers: np.ndarray, targets: ThiefRows
 ) -> np.ndarray:
@@ -39,31 +34,11 @@ def attack(
     return thief.attack(tier, Parameters.stack([loot]), rows, labels[None], answers[None], targets, [(0, 0, 0)])[0]
 
 
-def scenario_on(path: Path, **sections: dict[str, Any]) -> Scenario:
-    """A scenario on four features of the NPZ file ``path``."""
-    data: dict[str, Any] = {
-        "name": "planted",
-        "title": "planted",
-        "data": {"source": str(path), "reducer": "none"},
-        "draws": {"count": 2, "train_rows": 80, "thief_rows_per_class": 8, "tuning_rows": 60},
-        "design": {"qubits": 4, "max_parts": 2, "max_part_qubits": 4, "max_gates": 60, "vocabulary": "gates"},
-        "model": {"head": "linear", "steps": 60},
-        "threat": {"steps": 60},
-        "providers": [{"name": "aurora"}, {"name": "borealis"}],
-    }
-    for name, values in sections.items():
-        data[name] = data.get(name, {}) | values
-    return parse_scenario(data)
-
-
 @pytest.fixture(scope="module")
-def parity_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The label is the sign parity of features 0 to 2; feature 3 is noise. No single feature says anything."""
-    generator = np.random.default_rng(0)
-    features = generator.uniform(0.2, 1, (600, 4)) * generator.choice([-1, 1], (600, 4))
-    path = tmp_path_factory.mktemp("data") / "parity.npz"
-    np.savez(path, features=features, labels=(features[:, :3] < 0).sum(axis=1) % 2)
-    return path
+def parity(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
+    """Two draws of parity data."""
+    path = parity_file(tmp_path_factory.mktemp("data"))
+    return planted_scenario(path, draws={"count": 2, "thief_rows_per_class": 8}, threat={"steps": 60})
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +50,9 @@ def random_labels_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# ⟨Z⟩ of qubit 2 after the CX chain is the product of three cosines, whose sign is the parity.
-HOLDS_ALL = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("cx 0 1, cx 1 2, rz 0, ry 0, ry 1"))
-
-
 @pytest.fixture(scope="module")
-def parity_evaluation(parity_file: Path) -> Evaluation:
-    return Evaluator(scenario_on(parity_file)).evaluate(HOLDS_ALL)
+def parity_evaluation(parity: Scenario) -> Evaluation:
+    return Evaluator(parity).evaluate(HOLDS_PARITY)
 
 
 def test_what_one_provider_holds_alone_is_stolen(parity_evaluation: Evaluation) -> None:
@@ -103,22 +74,21 @@ def test_a_part_without_information_gives_its_thief_nothing(parity_evaluation: E
         assert parity_evaluation.thieves[f"borealis/{tier}"] < parity_evaluation.control
 
 
-def test_two_parts_at_one_provider_are_both_stolen(parity_file: Path) -> None:
+def test_two_parts_at_one_provider_are_both_stolen(parity: Scenario) -> None:
     """The cut alone protects nothing: a single thief, who holds both parts."""
-    design = Design(HOLDS_ALL.partition, ("borealis", "borealis"), HOLDS_ALL.gates)
-    evaluation = Evaluator(scenario_on(parity_file)).evaluate(design)
+    design = Design(HOLDS_PARITY.partition, ("borealis", "borealis"), HOLDS_PARITY.gates)
+    evaluation = Evaluator(parity).evaluate(design)
     assert {name.split("/")[0] for name in evaluation.thieves} == {"borealis"}
     assert evaluation.theft >= evaluation.accuracy - 0.05 > 0.85
 
 
-def test_the_loot_is_the_trained_angles(parity_file: Path) -> None:
+def test_the_loot_is_the_trained_angles(parity: Scenario) -> None:
     """With another model's angles the same circuit gives the thief less: theft is not architecture alone."""
-    scenario = scenario_on(parity_file)
-    workload = Workload(scenario)
+    workload = Workload(parity)
     # Three rotations in front of the chain turn the encoding away unless they are trained.
     design = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("rx 0, ry 0, rx 1, ry 1, rx 2, ry 2, cx 0 1, cx 1 2"))
-    model = QNN(design, 2, scenario.model, scenario.data.axis)
-    thief = Thief(design, "aurora", 2, scenario.model, scenario.threat, scenario.data.axis)
+    model = QNN(design, 2, parity.model, parity.data.axis)
+    thief = Thief(design, "aurora", 2, parity.model, parity.threat, parity.data.axis)
     draw = workload.draws(0, "search")[0]
     trained = model.train(draw.train, draw.train_labels, draw.key)
     correct = np.concatenate([draw.tuning_labels, draw.score_labels])
@@ -306,7 +276,6 @@ DEEP = Design(
 )
 MEMBERSHIP: dict[str, dict[str, Any]] = {
     "draws": {"count": 6, "train_rows": 20, "half_split": True, "thief_rows_per_class": 3},
-    "design": {"max_gates": 60},
     "reward": {"accuracy": 0.5, "theft": 0.0, "membership": 0.5},
     "threat": {"steps": 1, "tiers": ["frozen-head"]},
 }
@@ -315,7 +284,7 @@ MEMBERSHIP: dict[str, dict[str, Any]] = {
 def test_a_model_that_memorised_leaks_its_members(random_labels_file: Path) -> None:
     """Few rows with random labels and many steps: members are told from non-members well above chance, and it costs."""
     sections = MEMBERSHIP | {"draws": MEMBERSHIP["draws"] | {"train_rows": 10}}
-    evaluation = Evaluator(scenario_on(random_labels_file, **sections, model={"steps": 100})).evaluate(DEEP)
+    evaluation = Evaluator(planted_scenario(random_labels_file, **sections, model={"steps": 100})).evaluate(DEEP)
     assert evaluation.membership_auc > 0.75
     assert min(evaluation.per_draw["membership_auc"]) > 0.6
     learned = max(0.0, evaluation.accuracy - evaluation.chance) / (1 - evaluation.chance)
@@ -325,7 +294,7 @@ def test_a_model_that_memorised_leaks_its_members(random_labels_file: Path) -> N
 
 def test_a_model_that_was_never_shown_its_rows_leaks_nothing(random_labels_file: Path) -> None:
     """An untrained model's AUC is ½ within its own sampling error, averaged over the draws."""
-    scenario = scenario_on(random_labels_file, **MEMBERSHIP, model={"steps": 1, "learning_rate": 1e-9})
+    scenario = planted_scenario(random_labels_file, **MEMBERSHIP, model={"steps": 1, "learning_rate": 1e-9})
     evaluation = Evaluator(scenario).evaluate(DEEP)
     n = 20
     deviation = np.sqrt((2 * n + 1) / (12 * n * n))
@@ -365,19 +334,19 @@ def test_each_control_learns_what_it_can(toy: tuple[np.ndarray, np.ndarray]) -> 
     assert accuracy("linear", ring) < 0.65 and accuracy("kernel", ring) > 0.75
 
 
-def test_controls_do_not_depend_on_the_design(parity_file: Path, parity_evaluation: Evaluation) -> None:
+def test_controls_do_not_depend_on_the_design(parity: Scenario, parity_evaluation: Evaluation) -> None:
     """An agent cannot weaken its own yardstick, and the strongest control is chosen on the tuning rows."""
-    evaluator = Evaluator(scenario_on(parity_file))
+    evaluator = Evaluator(parity)
     idle = evaluator.evaluate(Design((0, 1, 0, 1), ("borealis", "aurora"), gates("rz 0")))
     assert idle.per_draw["control"] == parity_evaluation.per_draw["control"]
     assert (idle.control, idle.control_name) == (parity_evaluation.control, parity_evaluation.control_name)
-    other = evaluator.evaluate(HOLDS_ALL, seed=2)
+    other = evaluator.evaluate(HOLDS_PARITY, seed=2)
     assert other.per_draw["control"] != idle.per_draw["control"]
 
 
-def test_the_control_is_the_best_on_tuning_rows(parity_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_control_is_the_best_on_tuning_rows(parity: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: one control is right on the tuning rows and wrong elsewhere, another the other way round."""
-    workload = Workload(scenario_on(parity_file))
+    workload = Workload(parity)
     draws = workload.draws(0, "search")
     by_targets = {draw.raw_targets.tobytes(): draw for draw in draws}
 
@@ -396,7 +365,7 @@ def test_the_control_is_the_best_on_tuning_rows(parity_file: Path, monkeypatch: 
     np.testing.assert_array_equal(control.accuracies, [0.0, 0.0])
 
 
-def test_the_reference_model_fits_every_register(parity_file: Path) -> None:
+def test_the_reference_model_fits_every_register() -> None:
     """Also where the scenario allows more parts than qubits."""
     for qubits, parts in ((1, 3), (2, 1), (5, 2)):
         scenario = parse_scenario(

@@ -1,5 +1,6 @@
-"""The audit and its commands: every attack over several seeds, figures joined by name, reports on paper and in JSON."""
+"""The audit and its commands: every attack over several seeds, measurements joined by name, reports on paper and in JSON."""
 
+import ast
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qumos_env.attacks.integrity import canaries
-from qumos_env.attacks.registry import Attack
-from qumos_env.attacks.results import AttackResult, Curve, Figure
-from qumos_env.attacks.suite import ATTACKS
-from qumos_env.audit import Audit, audit
-from qumos_env.audit.report import HEADLINES, by_goal, html_page, table_rows
+from qumos_env import attacks as attacks_package
+from qumos_env.attacks import registry, suite
+from qumos_env.attacks.integrity import canary_detector
+from qumos_env.attacks.registry import ATTACKS, GOALS, Attack
+from qumos_env.attacks.results import AttackResult, BarChart, Control, Curve, Measurement, Plot
+from qumos_env.attacks.suite import all_attacks
+from qumos_env.audit import Audit, audit, report
+from qumos_env.audit.report import by_goal, html_page, table_rows
 from qumos_env.audit.run import FIRST_SEED, NOT_RUN
-from qumos_env.cli import app, run
+from qumos_env.cli import app, audits, run
 from qumos_env.deployment.bundle import read_bundle
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import interleaved, ry_cz_ry
@@ -54,6 +57,7 @@ name = "aurora"
 [[providers]]
 name = "borealis"
 """
+THREATS = Path(__file__).parent.parent / "docs" / "threats.md"
 PROVIDERS = ("aurora", "borealis")
 DESIGN = ry_cz_ry(interleaved(4, 2), PROVIDERS, 1)
 K = 3
@@ -75,19 +79,28 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     return load_scenario(path)
 
 
-def figure(name: str, values: np.ndarray, controls: np.ndarray | None = None, control: str = "", note: str = "") -> Figure:
-    return Figure("integrity", "planted", name, values, controls, control, note=note)
+def measurement(case: str, values: np.ndarray, control: Control | None = None, note: str = "", **fields: Any) -> Measurement:
+    return Measurement(case, "", values, control, note, **fields)
+
+
+LINES = Plot("plot", "x", "y")
 
 
 def planted(victim: Service) -> AttackResult:
-    """Values that tell the seed and the draw; one figure is not measurable with an even seed, nor is its control."""
+    """Values that tell the seed and the draw; one measurement cannot be made with an even seed, nor can its control."""
     values = victim.seed + np.arange(float(K))
-    even = victim.seed % 2 == 0
     nothing = np.full(K, np.nan)
-    sometimes = figure("sometimes", nothing, note="n/a: even") if even else figure("sometimes", values, values - 1, "one less")
+    if victim.seed % 2 == 0:
+        sometimes = measurement("sometimes", nothing, note="n/a: even")
+    else:
+        sometimes = measurement("sometimes", values, Control("one less", values - 1))
     return AttackResult(
-        [figure("always", values, values / 2, "half", f"seed {victim.seed}"), sometimes, figure("never", nothing, note="n/a: never")],
-        [Curve("plot", "line", np.array([0.0, 1.0]), np.array([victim.seed, np.nan]))],
+        [
+            measurement("always", values, Control("half", values / 2), f"seed {victim.seed}"),
+            sometimes,
+            measurement("never", nothing, note="n/a: never"),
+        ],
+        [Curve(LINES, "line", np.array([0.0, 1.0]), np.array([victim.seed, np.nan]))],
     )
 
 
@@ -98,7 +111,7 @@ def only_planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Service
     def leave(attack: Callable[[Service], AttackResult]) -> None:
         for name in list(ATTACKS):
             monkeypatch.delitem(ATTACKS, name)
-        monkeypatch.setitem(ATTACKS, "planted", Attack("planted", "integrity", "plants <figures>", attack))
+        monkeypatch.setitem(ATTACKS, "planted", Attack("planted", "integrity", "A <plant>", "plants <values>", attack))
 
     return leave
 
@@ -107,24 +120,31 @@ def only_planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Service
 def whole(scenario: Scenario) -> Iterator[Audit]:
     """All attacks, two seeds; few sessions of inspection, which take longest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(canaries, "HONEST_SESSIONS", 60)
-        patch.setattr(canaries, "FAULTY_SESSIONS", 6)
+        patch.setattr(canary_detector, "HONEST_SESSIONS", 60)
+        patch.setattr(canary_detector, "FAULTY_SESSIONS", 6)
         yield audit(DESIGN, scenario, seeds=2)
 
 
+def measurements(found: Audit) -> list[Measurement]:
+    """Of all attacks."""
+    return [one for result in found.results.values() for one in result.measurements]
+
+
 def test_every_attack_runs_on_every_seed(whole: Audit) -> None:
-    """One value per model of both seeds, or per pair or jackknife unit; no figure without a control or a reason."""
-    assert {one.attack for one in whole.figures} == set(ATTACKS) == {one.name for one in whole.attacks}
+    """One value per model of both seeds, or per pair or jackknife unit; no measurement without a control or a reason."""
+    assert list(whole.results) == list(all_attacks()) and set(ATTACKS) == {one.name for one in whole.results}
     assert whole.seeds == (FIRST_SEED, FIRST_SEED + 1) and whole.accuracy.shape == (2 * K,)
-    assert len({(one.attack, one.name) for one in whole.figures}) == len(whole.figures)
-    for one in whole.figures:
-        assert one.name != NOT_RUN and one.goal == ATTACKS[one.attack].goal
-        assert len(one.values) == (2 * 8 if one.attack == "membership-shadows" else 2 * K)
-        assert np.isfinite(one.values).all() or one.note, one.name
-        if one.interval.known:
-            assert one.control and one.control_interval.known, one.name
-    for curve in whole.curves:
-        assert curve.x.shape == curve.y.shape and np.isfinite(curve.y).any()
+    for attack, result in whole.results.items():
+        assert len({one.name for one in result.measurements}) == len(result.measurements) > 0
+        for one in result.measurements:
+            assert one.name != NOT_RUN and one.quantity
+            assert len(one.values) == (2 * 8 if attack.name == "membership-shadows" else 2 * K)
+            assert np.isfinite(one.values).all() or one.note, one.name
+            if one.interval.known:
+                assert one.control is not None and one.control.name and one.control_interval.known, one.name
+        for curve in result.curves:
+            assert curve.x.shape == curve.y.shape and np.isfinite(curve.y).any()
+            assert curve.plot.title and curve.plot.x and curve.plot.y
 
 
 def test_the_service_is_measured_as_it_is(whole: Audit, scenario: Scenario) -> None:
@@ -133,37 +153,133 @@ def test_the_service_is_measured_as_it_is(whole: Audit, scenario: Scenario) -> N
     right = []
     for seed in whole.seeds:
         victim = Service.train(workload, DESIGN, seed)
-        right.append(np.mean(victim.answer(victim.test, 0).argmax(axis=-1) == victim.labels[victim.test], axis=1))
+        right.append(np.mean(victim.answer(victim.test, "0").argmax(axis=-1) == victim.labels[victim.test], axis=1))
     np.testing.assert_array_equal(whole.accuracy, np.concatenate(right))
     labels = workload.protocol.dataset.labels[workload.protocol.test]
     assert whole.chance == max(np.mean(labels == label) for label in set(labels))
 
 
-def test_a_curve_of_every_seed_is_kept(whole: Audit, scenario: Scenario) -> None:
+def test_a_curve_of_every_seed_is_kept(whole: Audit) -> None:
     """Curves share their points over the seeds, so that none is drawn twice or lost."""
-    assert len({(curve.plot, curve.name) for curve in whole.curves}) == len(whole.curves)
-    assert {"canary ROC, aurora", "canary ROC, borealis"} <= {curve.plot for curve in whole.curves}
+    curves = [curve for result in whole.results.values() for curve in result.curves]
+    assert len({(curve.plot, curve.name) for curve in curves}) == len(curves)
+    assert {"canary ROC, aurora", "canary ROC, borealis"} <= {curve.plot.title for curve in curves}
 
 
-def test_adversaries_are_told_alike() -> None:
-    """What it does, without a subject: a verb in the third person, no capital, no full stop."""
+def test_attacks_are_told_alike() -> None:
+    """The adversary without a subject: a verb in the third person, no full stop. Titles begin with a capital and differ."""
     for attack in ATTACKS.values():
         word = attack.adversary.split()[0]
         assert word.islower() and word.endswith("s"), attack.adversary
-        assert not attack.adversary.endswith(".")
+        assert not attack.adversary.endswith(".") and not attack.title.endswith(".")
+        assert attack.title[0].isupper() and attack.title != attack.name
+    assert len({attack.title for attack in ATTACKS.values()}) == len(ATTACKS)
 
 
-def test_headlines_are_figures(whole: Audit) -> None:
-    """Every pattern of the summary finds some figure of its attack."""
-    summary = {one.attack for figures in by_goal(whole, summary=True).values() for one in figures}
-    assert set(HEADLINES) <= set(ATTACKS) and summary == set(ATTACKS)
+def test_an_attack_is_found_under_its_name() -> None:
+    """In the folder of its goal, in a module named as it is; by goal, then by name; docs/threats.md names each in the part of its goal."""
+    folder = Path(attacks_package.__file__).parent
+    assert len(list(folder.glob("*.py"))) <= 4
+    threats = THREATS.read_text(encoding="utf-8")
+    parts = {goal: threats.split(f"### {goal.capitalize()}")[1].split("\n#")[0] for goal in GOALS}
+    for attack in all_attacks():
+        assert attack.run.__module__ == f"{attacks_package.__name__}.{attack.goal}.{attack.name.replace('-', '_')}"
+        assert f"`{attack.name}`:" in parts[attack.goal], attack.name
+        assert f"| {attack.title}" in parts[attack.goal], attack.title
+    order = [(GOALS.index(one.goal), one.name) for one in all_attacks()]
+    assert order == sorted(order)
+
+
+def test_a_new_attack_needs_a_module_and_nothing_else(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registered here, outside the package: it runs, and its fields alone decide what the summary, the page and the JSON show."""
+    monkeypatch.setattr(registry, "ATTACKS", ATTACKS.copy())
+    monkeypatch.setattr(suite, "ATTACKS", registry.ATTACKS)
+    chart, roc = BarChart("toys side by side", "toys"), Plot("toy ROC", "lost", "found", guessing=True)
+
+    @registry.attack("toy", goal="integrity", title="A toy <attack>", adversary="plays with <one> provider")
+    def run(victim: Service) -> AttackResult:
+        values = np.ones(len(victim.rows))
+        return AttackResult(
+            [
+                Measurement("bear", "fun", values, Control("no bear", 0.25), headline=True, chart=chart),
+                Measurement("theft", "accuracy", values, Control("no theft", values / 2)),
+            ],
+            [Curve(roc, "bear", np.array([0.0, 1.0]), np.array([0.5, 1.0]))],
+        )
+
+    found = audit(DESIGN, scenario, seeds=1, attacks=["toy", "slowdown"])
+    toy = registry.ATTACKS["toy"]
+    assert toy.run is run and [one.name for one in found.results] == ["toy", "slowdown"]
+    summary = by_goal(found, summary=True)
+    assert list(summary) == ["integrity", "availability"]
+    assert [one.name for one in summary["integrity"][toy]] == ["bear: fun"]
+    assert [one.name for one in by_goal(found)["integrity"][toy]] == ["bear: fun", "theft: accuracy"]
+    data = found.to_dict()
+    assert data["attacks"][0] == {"name": "toy", "goal": "integrity", "title": toy.title, "adversary": toy.adversary}
+    first = data["figures"][0]
+    assert (first["attack"], first["goal"], first["name"], first["headline"]) == ("toy", "integrity", "bear: fun", True)
+    assert (first["case"], first["quantity"], first["control_name"], first["gain"]["mean"]) == ("bear", "fun", "no bear", 0.75)
+    assert (data["curves"][0]["attack"], data["curves"][0]["plot"]) == ("toy", "toy ROC")
+    page = Links(html_page(found))
+    for words in (toy.title, toy.adversary, "bear: fun", "theft: accuracy"):
+        assert words in page.text
+    pictures = [words.split(",")[0] for words in page.pictures]
+    assert pictures == ["the audited design", chart.title, roc.title, "response time under flooding"]
+
+
+def test_the_attack_of_the_docs_runs(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands there, and what it measures is what it says."""
+    monkeypatch.setattr(registry, "ATTACKS", ATTACKS.copy())
+    monkeypatch.setattr(suite, "ATTACKS", registry.ATTACKS)
+    section = THREATS.read_text(encoding="utf-8").split("## A new attack")[1].split("\n## ")[0]
+    exec("\n".join(line[4:] for line in section.splitlines() if line.startswith("    ") or not line), {"__name__": "docs"})
+    found = audit(DESIGN, scenario, seeds=1, attacks=["bias"])
+    (one,) = measurements(found)
+    victim = Service.train(Workload(scenario), DESIGN, found.seeds[0])
+    answers = victim.answer(victim.test, 0xB1A5).argmax(axis=-1)
+    np.testing.assert_allclose(one.values, [max(np.mean(mine == label) for label in range(3)) for mine in answers])
+    assert one.headline and (one.controls == found.chance).all()
+
+
+def test_an_attack_that_marks_no_headline_is_summarised_as_a_whole(scenario: Scenario, only_planted: Any) -> None:
+    only_planted(planted)
+    found = audit(DESIGN, scenario, seeds=1)
+    assert by_goal(found, summary=True) == by_goal(found)
+
+
+def test_a_name_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one module: importing that again does no harm. And goals are three."""
+    monkeypatch.setattr(registry, "ATTACKS", ATTACKS.copy())
+    with pytest.raises(QumosError, match=r"'theft' of test_audit: qumos_env\.attacks\.confidentiality\.theft has registered"):
+        registry.attack("theft", goal="integrity", title="Another", adversary="steals")(planted)
+    with pytest.raises(QumosError, match="did you mean integrity"):
+        registry.attack("other", goal="integritty", title="Other", adversary="does")  # type: ignore[arg-type]
+    for _ in range(2):
+        registry.attack("other", goal="integrity", title="Other", adversary="does")(planted)
+
+
+def test_reports_know_no_attack() -> None:
+    """Neither by name nor by title, nor by patterns of them: all they show they read from fields."""
+    words = {word for one in ATTACKS.values() for word in (one.name, one.title)}
+    for module in (report, audits):
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        assert not {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)} & words
+        assert not hasattr(module, "re")
+
+
+def test_the_summary_is_short_and_leaves_no_attack_out(whole: Audit) -> None:
+    """Every attack but the service itself marks some of what it measures."""
+    summary = {attack: found for attacks in by_goal(whole, summary=True).values() for attack, found in attacks.items()}
+    assert summary.keys() == whole.results.keys()
+    for attack, found in summary.items():
+        assert all(one.headline for one in found) and 0 < len(found) <= 6, attack.name
 
 
 def test_a_summary_says_where_models_are_missing() -> None:
-    """Remarks are for the full table, but not those on a figure of fewer models than there are."""
+    """Remarks are for the full table, but not those on fewer models than there are."""
     note = "2 of 3 models have too few rows"
-    some = figure("some", np.array([0.7, np.nan, np.nan]), np.zeros(3), "control", note)
-    every = figure("every", np.ones(3), np.zeros(3), "control", note)
+    control = Control("control", np.zeros(3))
+    some, every = (measurement("some", values, control, note) for values in (np.array([0.7, np.nan, np.nan]), np.ones(3)))
     assert [row[-1] for row in table_rows([some, every], notes=False)] == [f"control; {note}", "control"]
     assert [row[-1] for row in table_rows([some, every])] == [f"control; {note}"] * 2
 
@@ -172,15 +288,15 @@ def no_constant(text: str) -> None:
     raise AssertionError(f"{text} is not JSON")
 
 
-def test_json_is_strict_and_says_why_there_is_no_figure(whole: Audit) -> None:
+def test_json_is_strict_and_says_why_there_is_no_value(whole: Audit) -> None:
     found = json.loads(whole.to_json(), parse_constant=no_constant)
-    assert found["design_hash"] == DESIGN.hash and found["scenario"] == "tiny" and len(found["figures"]) == len(whole.figures)
+    assert found["design_hash"] == DESIGN.hash and found["scenario"] == "tiny" and len(found["figures"]) == len(measurements(whole))
     missing = [one for one in found["figures"] if one["value"]["mean"] is None]
     assert missing and all("n/a" in one["note"] or "repeats tell nothing" in one["note"] or "labels only" in one["note"] for one in missing)
-    for one, figure in zip(found["figures"], whole.figures, strict=True):
-        assert one["units"] == np.isfinite(figure.values).sum()
-        if figure.interval.known:
-            assert one["value"]["mean"] == figure.interval.mean and one["gain"]["mean"] == figure.gain.mean
+    for stored, one in zip(found["figures"], measurements(whole), strict=True):
+        assert stored["units"] == np.isfinite(one.values).sum() and stored["name"] == one.name
+        if one.interval.known:
+            assert stored["value"]["mean"] == one.interval.mean and stored["gain"]["mean"] == one.gain.mean
 
 
 class Links(HTMLParser):
@@ -189,6 +305,7 @@ class Links(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.targets: list[str] = []
+        self.pictures: list[str] = []
         self.tags: set[str] = set()
         self.text = ""
         self.feed(page)
@@ -196,48 +313,50 @@ class Links(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.targets += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        self.pictures += [value or "" for name, value in attrs if name == "alt"]
 
     def handle_data(self, data: str) -> None:
         self.text += data
 
 
 def test_the_page_needs_nothing_else(whole: Audit) -> None:
-    """Pictures inside, no script, no link; the scenario's title is text. Every figure and adversary is on it."""
-    few = replace(whole, curves=whole.curves[:4])
-    page = html_page(few)
+    """Pictures inside, no script, no link; the scenario's title is text. Every measurement, title and adversary is on it."""
+    drawn = {"theft", "membership", "membership-gray-box", "slowdown"}
+    few = {one: result if one.name in drawn else AttackResult(result.measurements) for one, result in whole.results.items()}
+    page = html_page(replace(whole, results=few))
     links = Links(page)
-    pictures = len({curve.plot for curve in few.curves}) + 2  # the design, and theft as bars
-    assert len(links.targets) == pictures and all(target.startswith("data:image/png;base64,") for target in links.targets)
+    # The design, theft as bars, the ROC that two attacks share, and the response times.
+    assert len(links.targets) == 4 and all(target.startswith("data:image/png;base64,") for target in links.targets)
+    assert [words for words in links.pictures if "ROC" in words] == ["membership ROC"]
     assert not links.tags & {"script", "link", "iframe"} and "url(" not in page and "@import" not in page
     assert "tiny <b>" in links.text
-    for one in whole.figures:
-        assert one.name in links.text
-    for attack in whole.attacks:
-        assert attack.adversary in links.text
+    for attack, result in whole.results.items():
+        assert attack.adversary in links.text and attack.title in links.text and attack.name in links.text
+        assert all(one.name in links.text for one in result.measurements)
 
 
-def test_figures_of_seeds_are_joined_by_name(scenario: Scenario, only_planted: Any) -> None:
+def test_measurements_of_seeds_are_joined_by_name(scenario: Scenario, only_planted: Any) -> None:
     """Values and controls of all models, in order; a seed without a control does not cost the other its own."""
     only_planted(planted)
     found = audit(DESIGN, scenario, seeds=2)
-    always, sometimes, never = found.figures
+    always, sometimes, never = measurements(found)
     values = np.concatenate([seed + np.arange(K) for seed in found.seeds])
     np.testing.assert_array_equal(always.values, values)
     np.testing.assert_array_equal(always.controls, values / 2)
-    assert always.control == "half" and always.note == f"seed {FIRST_SEED} (first seed)"
+    assert always.control is not None and always.control.name == "half" and always.note == f"seed {FIRST_SEED} (first seed)"
     assert always.gain.mean == pytest.approx(np.mean(values / 2))
     np.testing.assert_array_equal(sometimes.values, np.where(values < FIRST_SEED + 1, np.nan, sometimes.values))
-    assert np.isnan(sometimes.values[:K]).all() and sometimes.control == "one less"
+    assert np.isnan(sometimes.values[:K]).all() and sometimes.control is not None and sometimes.control.name == "one less"
     assert sometimes.gain.mean == 1 and sometimes.control_interval.mean == pytest.approx(values[K:].mean() - 1)
     assert not never.interval.known and never.note == "n/a: never"
-    (curve,) = found.curves
+    (curve,) = (curve for result in found.results.values() for curve in result.curves)
     assert curve.y[0] == np.mean(found.seeds) and np.isnan(curve.y[1])
     assert json.loads(found.to_json(), parse_constant=no_constant)["curves"][0]["y"][1] is None
 
 
 def test_the_control_covers_the_units_that_were_measured() -> None:
     """Paired: a unit without a value takes no part in the control either."""
-    one = figure("some", np.array([1.0, np.nan, 3.0]), np.array([0.0, 100.0, 1.0]), "control")
+    one = measurement("some", np.array([1.0, np.nan, 3.0]), Control("control", np.array([0.0, 100.0, 1.0])))
     assert one.interval.mean == 2 and one.control_interval.mean == 0.5 and one.gain.mean == 1.5
     assert mean_interval(np.array([2.0])).to_dict() == {"mean": 2.0, "low": None, "high": None}
 
@@ -249,11 +368,11 @@ def test_an_attack_that_cannot_run_does_not_end_the_audit(scenario: Scenario, on
 
     only_planted(fails)
     found = audit(DESIGN, scenario, seeds=2)
-    (one,) = found.figures
+    (one,) = measurements(found)
     assert one.name == NOT_RUN and one.values.shape == (2 * K,) and not one.interval.known
     assert one.note == f"n/a: {' '.join(str(error).split())}"
-    assert by_goal(found, summary=True) == {"integrity": [one]}
-    assert table_rows([one], notes=False)[0][2] == "n/a" and one.note in html_page(found)
+    assert by_goal(found, summary=True) == {"integrity": {ATTACKS["planted"]: [one]}}
+    assert table_rows([one], notes=False)[0][1] == "n/a" and one.note in html_page(found)
 
 
 def test_shadows_that_the_data_cannot_feed_are_not_run(scenario: Scenario) -> None:
@@ -261,7 +380,8 @@ def test_shadows_that_the_data_cannot_feed_are_not_run(scenario: Scenario) -> No
     data = scenario.model_dump()
     data["draws"] |= {"train_rows": 75}
     found = audit(DESIGN, Scenario.model_validate(data), seeds=1, attacks=["membership-shadows"])
-    assert [one.name for one in found.figures] == [NOT_RUN] and "halves of 75 rows" in found.figures[0].note
+    (one,) = measurements(found)
+    assert one.name == NOT_RUN and "halves of 75 rows" in one.note
 
 
 CENTRAL = ry_cz_ry((0, 0, 0, 0), ("aurora",), 1)
@@ -278,8 +398,8 @@ QUICK = ("membership", "membership-shots", "outage", "slowdown", "poisoning", "c
 def test_every_kind_of_design_can_be_audited(variant: str, scenario: Scenario) -> None:
     design, limits = VARIANTS[variant]
     found = audit(design, scenario, seeds=1, attacks=QUICK, limits=limits)
-    assert {one.attack for one in found.figures} == set(QUICK) and NOT_RUN not in {one.name for one in found.figures}
-    assert all(one.interval.known or one.note for one in found.figures)
+    assert {one.name for one in found.results} == set(QUICK) and NOT_RUN not in {one.name for one in measurements(found)}
+    assert all(one.interval.known or one.note for one in measurements(found))
     assert html_page(found)
 
 
@@ -311,7 +431,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_audit_writes_a_page_and_json(folder: Path, capsys: pytest.CaptureFixture[str], only_planted: Any) -> None:
-    """The same figures in both, in the terminal and with --json; nothing else is left behind."""
+    """The same values in both, in the terminal and with --json; nothing else is left behind."""
     only_planted(planted)
     before = contents(folder)
     text = output(capsys, "audit", "design.json", "-s", "tiny.toml", "--seeds", 2, "--out", "x.html")
@@ -320,7 +440,8 @@ def test_audit_writes_a_page_and_json(folder: Path, capsys: pytest.CaptureFixtur
     stored = json.loads((folder / "x.json").read_text(), parse_constant=no_constant)
     printed = json.loads(output(capsys, "audit", "design.json", "-s", "tiny.toml", "--seeds", 2, "--json"), parse_constant=no_constant)
     assert stored == printed and [one["name"] for one in stored["figures"]] == ["always", "sometimes", "never"]
-    assert "planted" in (folder / "x.html").read_text() and "plants &lt;figures&gt;" in (folder / "x.html").read_text()
+    page = (folder / "x.html").read_text()
+    assert all(words in page for words in ("planted", "A &lt;plant&gt;", "plants &lt;values&gt;"))
 
 
 def test_a_failed_write_leaves_the_old_report(
@@ -341,6 +462,17 @@ def test_a_failed_write_leaves_the_old_report(
 def test_one_attack_is_chosen_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = output(capsys, "audit", "design.json", "-s", "tiny.toml", "--seeds", 1, "-a", "slowdown", "--json")
     assert [one["name"] for one in json.loads(text)["attacks"]] == ["slowdown"]
+
+
+def test_attacks_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By goal, each with its title and adversary; the names are those that ``--attack`` takes."""
+    monkeypatch.setenv("COLUMNS", "400")
+    assert json.loads(output(capsys, "attacks", "--json")) == [one.to_dict() for one in all_attacks()]
+    text = output(capsys, "attacks")
+    for one in all_attacks():
+        (line,) = (line for line in text.splitlines() if one.adversary in line)
+        assert one.name in line and one.title in line
+    assert [text.index(goal.capitalize()) for goal in GOALS] == sorted(text.index(goal.capitalize()) for goal in GOALS)
 
 
 def test_membership_by_shots_beside_the_published_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -392,7 +524,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "wrong ending": ((*AUDIT, "-o", "x.pdf"), "the ending must be .html"),
     "missing folder": ((*AUDIT, "-o", "none/x.html"), "none does not exist"),
     "page that is a folder": ((*AUDIT, "-o", "page.html"), "page.html: is a folder"),
-    "figures that are a folder": ((*AUDIT, "-o", "data.html"), "data.json: is a folder"),
+    "data that are a folder": ((*AUDIT, "-o", "data.html"), "data.json: is a folder"),
     "no seeds": ((*AUDIT, "--seeds", "0", "-o", "x.html"), "--seeds"),
     "design beyond the limits": (("audit", "central.json", "-s", "tiny.toml", "-o", "x.html"), "part 0 has 4 qubits"),
     "design of another width": (("audit", "design.json", "-s", "digits-theft", "-o", "x.html"), "the register has 8"),
@@ -437,7 +569,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(
         raise AssertionError("ran")
 
     for name, attack in list(ATTACKS.items()):
-        monkeypatch.setitem(ATTACKS, name, Attack(attack.name, attack.goal, attack.adversary, untouched))
+        monkeypatch.setitem(ATTACKS, name, replace(attack, run=untouched))
     before = contents(folder)
     arguments, words = WRONG[case]
     code, out, err = call(capsys, *arguments)

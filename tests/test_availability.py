@@ -5,6 +5,7 @@ import dataclasses
 import cirq
 import numpy as np
 import pytest
+from planted import TWO_LAYERS, decided_by_aurora, gates, named
 from scipy.integrate import quad
 from sklearn.linear_model import LogisticRegression
 
@@ -17,56 +18,29 @@ from qumos_env.attacks.availability.slowdown import (
     simulated_responses,
 )
 from qumos_env.attacks.suite import ATTACKS
-from qumos_env.design import Design, Gate
+from qumos_env.design import Design
 from qumos_env.design.circuits import bind, input_symbol, part_fragments, weight_symbol
 from qumos_env.evaluation.outage import FALLBACKS, outage_answers, outages, without_gates_to
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.statistics import mean_interval
-from qumos_env.evaluation.workload import Workload
 from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
-from qumos_env.scenario import parse_scenario
 from qumos_env.scenario.sections import ModelSection
 from qumos_env.simulation.channels import NoiseSpec
 
-
-def gates(text: str) -> tuple[Gate, ...]:
-    """``"ry 0, cx 0 1"`` as gates."""
-    words = [item.split() for item in text.split(",")]
-    return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
-
-
-LAYERS = "ry 0, ry 1, cz 0 1, ry 0, ry 1, ry 2, ry 3, cz 2 3, ry 2, ry 3"
-DESIGN = Design((0, 0, 1, 1), ("aurora", "borealis"), gates(LAYERS))
-CUT = Design((0, 0, 1, 1), ("aurora", "borealis"), gates(LAYERS + ", rzz 1 2, rx 1, rx 2"))
+CUT = Design((0, 0, 1, 1), ("aurora", "borealis"), gates(TWO_LAYERS + ", rzz 1 2, rx 1, rx 2"))
 
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Service:
-    """Feature 0, which aurora sees, decides the class; what borealis sees is noise."""
-    generator = np.random.default_rng(0)
-    features = generator.uniform(0.1, 1, (600, 4)) * generator.choice([-1, 1], (600, 4))
-    path = tmp_path_factory.mktemp("data") / "planted.npz"
-    np.savez(path, features=features, labels=(features[:, 0] > 0).astype(int))
-    scenario = parse_scenario(
-        {
-            "name": "planted",
-            "title": "planted",
-            "data": {"source": str(path), "reducer": "none"},
-            "draws": {"count": 4, "train_rows": 100, "thief_rows_per_class": 4, "tuning_rows": 60},
-            "design": {"qubits": 4, "max_parts": 2, "max_part_qubits": 4, "max_gates": 60, "vocabulary": "gates"},
-            "model": {"head": "linear", "steps": 60},
-            "providers": [{"name": "aurora"}, {"name": "borealis"}],
-        }
-    )
-    return Service.train(Workload(scenario), DESIGN, seed=5)
+    return decided_by_aurora(tmp_path_factory.mktemp("data"))
 
 
 def answers(victim: Service, fallback: str) -> dict[str, np.ndarray]:
     """Per provider, predictions for the test rows while it is out."""
     train = victim.together("train")
     found = outage_answers(
-        victim.model, victim.trained, victim.encode(train), victim.labels[train], victim.encode(victim.test), victim.keys(1), fallback
+        victim.model, victim.trained, victim.encode(train), victim.labels[train], victim.encode(victim.test), victim.keys("1"), fallback
     )
     return {provider: one.argmax(axis=-1) for provider, one in found.items()}
 
@@ -77,7 +51,7 @@ def accuracy(victim: Service, predicted: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("fallback", FALLBACKS)
 def test_an_outage_costs_what_the_part_knows(fallback: str, victim: Service) -> None:
-    full = accuracy(victim, victim.answer(victim.test, 1).argmax(axis=-1))
+    full = accuracy(victim, victim.answer(victim.test, "1").argmax(axis=-1))
     assert full.mean() > 0.9
     without = {provider: accuracy(victim, predicted) for provider, predicted in answers(victim, fallback).items()}
     assert without["aurora"].mean() < 0.65
@@ -90,7 +64,7 @@ def test_fallbacks_fill_in_what_is_missing(victim: Service) -> None:
     train, inputs = victim.together("train"), victim.encode(victim.test)
     full = victim.model.stack.readout(victim.trained.angles, inputs)
     means = victim.model.stack.readout(victim.trained.angles, victim.encode(train)).mean(axis=1)
-    found = outages(victim.model, victim.trained, victim.encode(train), victim.labels[train], inputs, victim.keys(1))
+    found = outages(victim.model, victim.trained, victim.encode(train), victim.labels[train], inputs, victim.keys("1"))
     for provider, qubits in (("aurora", [0, 1]), ("borealis", [2, 3])):
         for fallback, fill in (("zero", np.zeros((4, 2))), ("mean", means[:, qubits])):
             values = full.copy()
@@ -133,7 +107,7 @@ def test_the_others_run_without_the_gates_that_were_cut(shots: int | None) -> No
 
 
 def test_a_service_at_one_provider_is_gone_with_it() -> None:
-    for gate_list in (LAYERS, LAYERS + ", rzz 1 2"):
+    for gate_list in (TWO_LAYERS, TWO_LAYERS + ", rzz 1 2"):
         design = Design((0, 0, 1, 1), ("aurora", "aurora"), gates(gate_list))
         model, inputs = QNN(design, 2), np.random.default_rng(1).uniform(-3, 3, (3, 6, 4))
         trained, labels = Parameters.stack([model.initial([seed]) for seed in range(3)]), np.tile([0, 1, 1, 0, 1, 1], (3, 1))
@@ -142,16 +116,16 @@ def test_a_service_at_one_provider_is_gone_with_it() -> None:
             assert np.ptp(gone, axis=1).max() < 1e-6, "the same answer to every query"
 
 
-def test_outage_figures_have_the_full_service_beside_them(victim: Service) -> None:
-    figures = {figure.name: figure for figure in ATTACKS["outage"].run(victim).figures}
-    full = accuracy(victim, victim.answer(victim.test, 1).argmax(axis=-1))
-    for figure in figures.values():
-        assert figure.values.shape == (4,) and figure.goal == "availability"
-        np.testing.assert_array_equal(figure.controls, full)
-    worst = figures["worst outage, best fallback: accuracy"]
-    np.testing.assert_array_equal(worst.values, figures["without aurora, best fallback: accuracy"].values)
-    assert figures["no provider, majority class: accuracy"].values.mean() == pytest.approx(0.5, abs=0.05)
-    assert figures["no provider, linear model on raw features: accuracy"].values.mean() > 0.9
+def test_outage_measurements_have_the_full_service_beside_them(victim: Service) -> None:
+    measurements = named(ATTACKS["outage"].run(victim).measurements)
+    full = accuracy(victim, victim.answer(victim.test, "1").argmax(axis=-1))
+    for measurement in measurements.values():
+        assert measurement.values.shape == (4,)
+        np.testing.assert_array_equal(measurement.controls, full)
+    worst = measurements["worst outage, best fallback: accuracy"]
+    np.testing.assert_array_equal(worst.values, measurements["without aurora, best fallback: accuracy"].values)
+    assert measurements["no provider, majority class: accuracy"].values.mean() == pytest.approx(0.5, abs=0.05)
+    assert measurements["no provider, linear model on raw features: accuracy"].values.mean() > 0.9
 
 
 # Latency
@@ -187,21 +161,19 @@ def test_formulas_agree_with_the_distribution_and_the_simulation(name: str) -> N
 
 
 def test_attacks_on_one_provider_slow_the_service_down(victim: Service) -> None:
-    figures = ATTACKS["slowdown"].run(victim).figures
-    assert len(figures) == 2 * len(ATTACKS_ON_ONE)
-    for figure in figures:
-        assert figure.values.shape == (4,)
-        assert figure.gain.mean > 0.3
-    calm = figures[0].controls
-    assert calm is not None
-    np.testing.assert_allclose(calm, 1, atol=0.15)
+    measurements = ATTACKS["slowdown"].run(victim).measurements
+    assert len(measurements) == 2 * len(ATTACKS_ON_ONE)
+    for measurement in measurements:
+        assert measurement.values.shape == (4,)
+        assert measurement.gain.mean > 0.3
+    np.testing.assert_allclose(measurements[0].controls, 1, atol=0.15)
 
 
 def test_the_rest_of_a_noisy_service_is_noisy() -> None:
     """Readouts of the remaining part are those of cirq's density matrices with its provider's noise, and no longer the exact ones."""
     noise = {"aurora": NoiseSpec(0.1, 0.2, amplitude_damping=0.1)}
     generator = np.random.default_rng(4)
-    for design in (DESIGN, CUT):
+    for design in (Design(CUT.partition, CUT.assignment, gates(TWO_LAYERS)), CUT):
         model = QNN(design, 2, ModelSection(head="linear"), "ry", noise)
         angles, inputs = generator.uniform(-3, 3, (1, design.n_trainable)), generator.uniform(0, 3, (1, 2, 4))
         trained = Parameters(angles, generator.normal(size=(1, 10)))

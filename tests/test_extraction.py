@@ -19,7 +19,6 @@ from qumos_env.attacks.confidentiality.black_box import (
 )
 from qumos_env.attacks.confidentiality.cloning import bootstrap_weights, fit_preprocessors, huber_loss
 from qumos_env.attacks.confidentiality.extraction import METRICS, score, score_answers, score_on_test
-from qumos_env.attacks.registry import ATTACKS
 from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.service import Service
@@ -78,7 +77,7 @@ def test_losses_agree_with_scipy() -> None:
 def test_equal_weights_train_as_the_owner_does(victim: Service) -> None:
     """With every row weighed alike, a clone of the owner's own rows is the owner's model."""
     rows = query_rows(victim, 12)
-    model, inputs, keys = victim.model, victim.encode(rows), victim.keys(1)
+    model, inputs, keys = victim.model, victim.encode(rows), victim.keys("1")
     ours = model.train_towards(inputs, ask(victim, rows, "truth"), keys, steps=10, weights=np.full(rows.shape, 1 / 12))
     theirs = QNN(victim.design, 2, model.settings.model_copy(update={"steps": 10}), model.axis).train_many(
         inputs, victim.labels[rows], keys
@@ -89,7 +88,7 @@ def test_equal_weights_train_as_the_owner_does(victim: Service) -> None:
 
 def test_a_row_of_weight_zero_is_not_there(victim: Service) -> None:
     rows = query_rows(victim, 12)
-    inputs, targets, keys = victim.encode(rows), ask(victim, rows, "truth"), victim.keys(1)
+    inputs, targets, keys = victim.encode(rows), ask(victim, rows, "truth"), victim.keys("1")
     weights = np.where(np.arange(12) < 8, 1 / 8, np.zeros(rows.shape))
     masked = victim.model.train_towards(inputs, targets, keys, steps=5, weights=weights)
     short = victim.model.train_towards(inputs[:, :8], targets[:, :8], keys, steps=5)
@@ -232,16 +231,16 @@ def test_the_registered_attack_reports_every_metric_beside_its_control(monkeypat
     design = ry_cz_ry(contiguous(4, 2), list(scenario.provider_names[:2]), 1)
     monkeypatch.setattr(extraction, "BUDGETS", (10, 20, 500))
     trained = Service.train(Workload(scenario), design, seed=3)
-    result = ATTACKS["extraction"].run(trained)
-    names = [figure.name for figure in result.figures]
+    result = extraction.run(trained)
+    names = [measurement.name for measurement in result.measurements]
     assert len(set(names)) == len(names)
     for metric in METRICS:
         assert f"ensemble, 66 probabilities: {metric}" in names
-    for figure in result.figures:
-        assert figure.values.shape == (len(trained.rows),)
-        assert figure.controls is not None and figure.control
-        assert np.isfinite(figure.values).all() or figure.note
-    assert all("repeats tell nothing" in figure.note for figure in result.figures if "filtered" in figure.name)
+    for measurement in result.measurements:
+        assert measurement.values.shape == (len(trained.rows),)
+        assert measurement.control is not None
+        assert np.isfinite(measurement.values).all() or measurement.note
+    assert all("repeats tell nothing" in measurement.note for measurement in result.measurements if "filtered" in measurement.name)
     assert {len(curve.x) for curve in result.curves} == {3}
 
 

@@ -3,6 +3,7 @@
 import cirq
 import numpy as np
 import pytest
+from planted import gates
 
 from qumos_env.attacks.integrity.faults import (
     FLIPPED_RESULTS,
@@ -16,16 +17,9 @@ from qumos_env.attacks.integrity.faults import (
     swapped_angles,
 )
 from qumos_env.attacks.integrity.noisy_circuits import PROMISED, NoisyCircuits, scaled_noise
-from qumos_env.design import Design, Gate
+from qumos_env.design import Design
 from qumos_env.design.circuits import bind, input_symbol, joint_fragments, weight_symbol
 from qumos_env.simulation.channels import NoiseSpec, ReadoutError
-
-
-def gates(text: str) -> tuple[Gate, ...]:
-    """``"ry 0, cx 0 1"`` as gates."""
-    words = [item.split() for item in text.split(",")]
-    return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
-
 
 # Every kind of gate, and an RZZ across the parts.
 MIXED = Design(

@@ -1,13 +1,13 @@
 """Integrity attacks and their detector: faults against Cirq's simulators, and planted truths."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from planted import decided_by_aurora, named
 from scipy.stats import beta
 
 from qumos_env.attacks.integrity import noisy_circuits as hardware
-from qumos_env.attacks.integrity.canaries import detection_interval, faulty_scores, honest_scores, inspectors
+from qumos_env.attacks.integrity.canary_detector import detection_interval, faulty_scores, honest_scores, inspectors
+from qumos_env.attacks.integrity.deviation import Deviation
 from qumos_env.attacks.integrity.faults import (
     ANGLE_ERRORS,
     CROSSTALK,
@@ -22,50 +22,17 @@ from qumos_env.attacks.integrity.faults import (
 from qumos_env.attacks.integrity.inspection import Protocol
 from qumos_env.attacks.integrity.noisy_circuits import NoisyCircuits
 from qumos_env.attacks.integrity.poisoning import FLIPS, poisoned_accuracies, poisoned_labels
-from qumos_env.attacks.integrity.tampering import Deviation
-from qumos_env.attacks.registry import ATTACKS
 from qumos_env.attacks.results import AttackResult
-from qumos_env.design import Design, Gate
+from qumos_env.attacks.suite import ATTACKS
 from qumos_env.evaluation.service import Service
-from qumos_env.evaluation.workload import Workload
-from qumos_env.scenario import parse_scenario
 from qumos_env.simulation.channels import NoiseSpec
 
 INTEGRITY = ("poisoning", "tampering", "crosstalk-faults", "worse-hardware", "canary-detector")
 
 
-def gates(text: str) -> tuple[Gate, ...]:
-    """``"ry 0, cx 0 1"`` as gates."""
-    words = [item.split() for item in text.split(",")]
-    return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
-
-
-# The part of aurora decides the class, that of borealis sees noise.
-DECIDED_BY_AURORA = Design((0, 0, 1, 1), ("aurora", "borealis"), gates("ry 0, ry 1, cz 0 1, ry 0, ry 1, ry 2, ry 3, cz 2 3, ry 2, ry 3"))
-
-
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Service:
-    generator = np.random.default_rng(0)
-    features = generator.uniform(0.1, 1, (600, 4)) * generator.choice([-1, 1], (600, 4))
-    path = tmp_path_factory.mktemp("data") / "planted.npz"
-    np.savez(path, features=features, labels=(features[:, 0] > 0).astype(int))
-    return planted_victim(path)
-
-
-def planted_victim(path: Path) -> Service:
-    scenario = parse_scenario(
-        {
-            "name": "planted",
-            "title": "planted",
-            "data": {"source": str(path), "reducer": "none"},
-            "draws": {"count": 4, "train_rows": 100, "thief_rows_per_class": 4, "tuning_rows": 60},
-            "design": {"qubits": 4, "max_parts": 2, "max_part_qubits": 4, "max_gates": 60, "vocabulary": "gates"},
-            "model": {"head": "linear", "steps": 60},
-            "providers": [{"name": "aurora"}, {"name": "borealis"}],
-        }
-    )
-    return Service.train(Workload(scenario), DECIDED_BY_AURORA, seed=5)
+    return decided_by_aurora(tmp_path_factory.mktemp("data"))
 
 
 # Poisoning
@@ -99,7 +66,7 @@ def test_poison_costs_accuracy_and_none_costs_nothing(victim: Service) -> None:
 
 
 def accuracy(victim: Service) -> np.ndarray:
-    return (victim.answer(victim.test, 0).argmax(axis=-1) == victim.labels[victim.test]).mean(axis=1)
+    return (victim.answer(victim.test, "0").argmax(axis=-1) == victim.labels[victim.test]).mean(axis=1)
 
 
 # Tampering
@@ -203,24 +170,23 @@ def results(victim: Service) -> dict[str, AttackResult]:
 @pytest.mark.parametrize("name", INTEGRITY)
 def test_every_attack_reports_one_value_per_model_beside_its_control(name: str, results: dict[str, AttackResult]) -> None:
     result = results[name]
-    assert result.figures and result.curves
-    assert len({figure.name for figure in result.figures}) == len(result.figures)
-    for figure in result.figures:
-        assert (figure.attack, figure.goal) == (name, "integrity")
-        assert figure.values.shape == (4,)
-        assert np.isfinite(figure.values).all()
-        assert figure.control_interval.known
+    assert result.measurements and result.curves
+    assert len({measurement.name for measurement in result.measurements}) == len(result.measurements)
+    for measurement in result.measurements:
+        assert measurement.values.shape == (4,)
+        assert np.isfinite(measurement.values).all()
+        assert measurement.control_interval.known
 
 
 @pytest.mark.parametrize("name", ["tampering", "worse-hardware"])
-def test_the_same_victim_gives_the_same_figures(name: str, victim: Service, results: dict[str, AttackResult]) -> None:
-    for one, other in zip(results[name].figures, ATTACKS[name].run(victim).figures, strict=True):
+def test_the_same_victim_gives_the_same_measurements(name: str, victim: Service, results: dict[str, AttackResult]) -> None:
+    for one, other in zip(results[name].measurements, ATTACKS[name].run(victim).measurements, strict=True):
         assert one.name == other.name
         np.testing.assert_array_equal(one.values, other.values)
 
 
 def test_the_worst_case_is_that_of_the_deciding_provider(results: dict[str, AttackResult]) -> None:
-    (worst,) = [figure for figure in results["tampering"].figures if figure.name == "worst: accuracy"]
+    worst = named(results["tampering"].measurements)["worst: accuracy"]
     assert "aurora" in worst.note
     assert worst.gain.mean < -0.1
 
@@ -229,9 +195,9 @@ def test_the_worst_case_is_that_of_the_deciding_provider(results: dict[str, Atta
 def test_parts_too_wide_for_exact_noise_are_not_measured(
     name: str, victim: Service, results: dict[str, AttackResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = {figure.name for figure in results[name].figures}
+    measured = {measurement.name for measurement in results[name].measurements}
     monkeypatch.setattr(hardware, "MAX_NOISY_QUBITS", 1)
-    figures = ATTACKS[name].run(victim).figures
-    assert figures and {figure.name for figure in figures} <= measured
-    for figure in figures:
-        assert np.isnan(figure.values).all() and figure.note.startswith("n/a")
+    measurements = ATTACKS[name].run(victim).measurements
+    assert measurements and {measurement.name for measurement in measurements} <= measured
+    for measurement in measurements:
+        assert np.isnan(measurement.values).all() and measurement.note.startswith("n/a")

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from planted import named
 
-from qumos_env.attacks.confidentiality import inversion
+from qumos_env.attacks.confidentiality import gradient_inversion, model_inversion
+from qumos_env.attacks.confidentiality.class_means import class_means
+from qumos_env.attacks.confidentiality.gradient_inversion import matched_errors
 from qumos_env.attacks.confidentiality.gradient_matching import ARRIVED, GradientMap, invert
-from qumos_env.attacks.confidentiality.inversion import class_means, invert_answers, matched_errors, search_representatives
-from qumos_env.attacks.registry import ATTACKS
-from qumos_env.attacks.results import Figure
+from qumos_env.attacks.confidentiality.model_inversion import invert_answers, search_representatives
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import contiguous, interleaved, ry_cz_ry
 from qumos_env.design.circuits import joint_fragments
@@ -161,12 +162,8 @@ def test_answers_that_hold_the_input_give_it_away_and_others_do_not() -> None:
     assert np.sqrt(np.mean((blind - features[200:]) ** 2)) > 0.9 * features[200:].std()
 
 
-def figures(result: list[Figure]) -> dict[str, Figure]:
-    return {figure.name: figure for figure in result}
-
-
 def test_search_finds_inputs_that_the_service_is_sure_of(victim: Service) -> None:
-    found = figures(ATTACKS["model-inversion"].run(victim).figures)
+    found = named(model_inversion.run(victim).measurements)
     searched = found["typical input of a class, searched: its probability"]
     assert searched.interval.mean > 0.6
     assert searched.control_interval.mean == pytest.approx(0.25, abs=1e-6)
@@ -179,12 +176,11 @@ def test_search_finds_inputs_that_the_service_is_sure_of(victim: Service) -> Non
 def test_a_service_that_answers_nothing_leaks_no_class(victim: Service) -> None:
     """With a head of zeros all answers are alike: every reconstruction falls back to the guess."""
     mute = replace(victim, trained=Parameters(victim.trained.angles, np.zeros_like(victim.trained.head)))
-    for name, figure in figures(ATTACKS["model-inversion"].run(mute).figures).items():
-        assert figure.controls is not None
+    for name, measurement in named(model_inversion.run(mute).measurements).items():
         if "surest" in name or "searched" in name:
-            assert (figure.values >= figure.controls - 0.02).all(), name
+            assert (measurement.values >= measurement.controls - 0.02).all(), name
         else:
-            np.testing.assert_allclose(figure.values, figure.controls, rtol=1e-3, err_msg=name)
+            np.testing.assert_allclose(measurement.values, measurement.controls, rtol=1e-3, err_msg=name)
 
 
 def test_search_is_the_same_for_the_same_seed(victim: Service) -> None:
@@ -193,21 +189,21 @@ def test_search_is_the_same_for_the_same_seed(victim: Service) -> None:
 
 
 def test_the_registered_attack_inverts_gradients_beside_its_guess(victim: Service) -> None:
-    result = ATTACKS["gradient-inversion"].run(victim)
-    found = figures(result.figures)
+    result = gradient_inversion.run(victim)
+    found = named(result.measurements)
     alone, pair = found["batch of 1: mean error (rad)"], found["batch of 2: mean error (rad)"]
     assert alone.interval.mean < alone.control_interval.mean / 3
     assert alone.interval.mean <= pair.interval.mean < pair.control_interval.mean
     assert found["batch of 1: rows within 0.1 rad"].interval.mean > 0.7
     assert found["batch of 1: rows within 0.1 rad"].control_interval.mean < 0.1
-    for figure in result.figures:
-        assert figure.values.shape == (3,)
+    for measurement in result.measurements:
+        assert measurement.values.shape == (3,)
 
 
 def test_models_that_were_not_attacked_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = load_scenario("iris-smoke")
-    monkeypatch.setattr(inversion, "MODELS", 1)
+    monkeypatch.setattr(gradient_inversion, "MODELS", 1)
     trained = Service.train(Workload(scenario), ry_cz_ry(contiguous(4, 2), list(scenario.provider_names[:2]), 1), seed=3)
-    for figure in ATTACKS["gradient-inversion"].run(trained).figures:
-        assert np.isfinite(figure.values).sum() == 1
-        assert figure.note.startswith("1 of ")
+    for measurement in gradient_inversion.run(trained).measurements:
+        assert np.isfinite(measurement.values).sum() == 1
+        assert measurement.note.startswith("1 of ")

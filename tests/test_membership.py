@@ -7,23 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted import named
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from qumos_env.attacks.confidentiality.membership import (
-    balanced_split,
-    gray_box,
-    gray_box_on,
-    loss_threshold,
-    loss_threshold_on,
-    per_model,
-    shadow_attack,
-    shadow_models,
-)
-from qumos_env.attacks.confidentiality.membership_shots import qmu_protocol, shots_study
+from qumos_env.attacks.confidentiality import membership, membership_gray_box, membership_shadows
+from qumos_env.attacks.confidentiality.member_scores import GUESS, balanced_split, per_model
+from qumos_env.attacks.confidentiality.membership_shadows import shadow_attack
+from qumos_env.attacks.confidentiality.membership_shots import shots_study
+from qumos_env.attacks.confidentiality.qmu_protocol import qmu_protocol
 from qumos_env.attacks.confidentiality.shadow_models import SHADOW_SCORES, Shadows, Signals, pair_jackknife, shadow_scores
-from qumos_env.attacks.registry import ATTACKS
-from qumos_env.attacks.results import AttackResult, Figure
 from qumos_env.design import Design
 from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.errors import QumosError
@@ -97,10 +90,6 @@ def random_signals(seed: int, models: int = 16, rows: int = 60, effect: float = 
 def mean_auc(signals: Signals, score: Callable[[Signals, int, np.ndarray], np.ndarray]) -> float:
     pairs = zip(shadow_scores(signals, score), signals.member, strict=True)
     return float(np.mean([auc(one[inside], one[~inside]) for one, inside in pairs]))
-
-
-def named(result: AttackResult) -> dict[str, Figure]:
-    return {figure.name: figure for figure in result.figures}
 
 
 # Scores on arrays
@@ -243,26 +232,26 @@ def test_the_jackknife_covers_one_half_where_the_spread_over_targets_does_not() 
     assert len(pair_jackknife(random_signals(0, models=4), statistic)) == 1
 
 
-def test_figures_of_noise_hold_their_controls() -> None:
+def test_measurements_of_noise_hold_their_controls() -> None:
     result = shadow_attack(random_signals(5, rows=120))
-    assert len(result.figures) == 3 * len(SHADOW_SCORES) and len(result.curves) == len(SHADOW_SCORES)
-    for figure in result.figures:
-        if figure.name.endswith("AUC"):
-            assert figure.constant == 0.5
-            assert figure.interval.low <= 0.5 <= figure.interval.high, figure.name
-        if "1 % FPR" in figure.name and "0.1" not in figure.name:
-            assert figure.constant == 0.01 and figure.interval.mean < 0.03
-        if "0.1 % FPR" in figure.name:
-            assert not figure.interval.known and "needs 1,000 non-member scores, there are 960" in figure.note
+    assert len(result.measurements) == 3 * len(SHADOW_SCORES) and len(result.curves) == len(SHADOW_SCORES)
+    for measurement in result.measurements:
+        if measurement.name.endswith("AUC"):
+            assert measurement.control == GUESS
+            assert measurement.interval.low <= 0.5 <= measurement.interval.high, measurement.name
+        if "1 % FPR" in measurement.name and "0.1" not in measurement.name:
+            assert (measurement.controls == 0.01).all() and measurement.interval.mean < 0.03
+        if "0.1 % FPR" in measurement.name:
+            assert not measurement.interval.known and "needs 1,000 non-member scores, there are 960" in measurement.note
     assert all(np.isnan(curve.y[0]) and curve.y[-1] == 1 for curve in result.curves)
 
 
 def test_a_planted_effect_is_measured_with_its_low_false_positive_rates() -> None:
-    figures = named(shadow_attack(random_signals(6, rows=160, effect=3.0)))
+    measurements = named(shadow_attack(random_signals(6, rows=160, effect=3.0)).measurements)
     for name in SHADOW_SCORES:
-        assert figures[f"{name}: AUC"].interval.low > 0.7
-        assert figures[f"{name}: TPR at 1 % FPR"].interval.low > 0.05
-    assert figures["LiRA online: TPR at 0.1 % FPR"].interval.known
+        assert measurements[f"{name}: AUC"].interval.low > 0.7
+        assert measurements[f"{name}: TPR at 1 % FPR"].interval.low > 0.05
+    assert measurements["LiRA online: TPR at 0.1 % FPR"].interval.known
 
 
 # Shadow models
@@ -308,7 +297,7 @@ def test_draws_that_double_as_shadows_are_not_trained_again(memorising: Service,
     for member, draw in zip(shadows.member, memorising.rows, strict=True):
         np.testing.assert_array_equal(shadows.pool[member], draw.train)
     np.testing.assert_allclose(
-        shadows.answers(shadows.pool, 1)[2][shadows.member[2]], memorising.answer(memorising.together("train"), 1)[2], atol=1e-9
+        shadows.answers(shadows.pool, "1")[2][shadows.member[2]], memorising.answer(memorising.together("train"), "1")[2], atol=1e-9
     )
     with pytest.raises(AssertionError, match="trained"):
         Shadows.against(memorising, 18)
@@ -316,7 +305,8 @@ def test_draws_that_double_as_shadows_are_not_trained_again(memorising: Service,
 
 def test_a_memorising_model_is_found_out(memorising: Service) -> None:
     """Random labels learned by heart: membership is all there is to know, and every attack knows it."""
-    found = {figure.name: figure for attack in (shadow_models, loss_threshold, gray_box) for figure in attack(memorising).figures}
+    attacks = (membership_shadows, membership, membership_gray_box)
+    found = named(one for attack in attacks for one in attack.run(memorising).measurements)
     for name in ("LiRA online: AUC", "loss: AUC"):
         assert found[name].interval.mean > 0.9, name
     # Fitted on six members and six others only.
@@ -325,7 +315,6 @@ def test_a_memorising_model_is_found_out(memorising: Service) -> None:
     assert found["LiRA offline: AUC"].interval.low > 0.8
     assert found["RMIA: AUC"].interval.low > 0.7
     assert found["gray box: balanced accuracy"].interval.low > 0.65
-    assert {"membership", "membership-gray-box", "membership-shadows"} <= set(ATTACKS)
 
 
 def test_newly_trained_shadows_find_a_memorising_model_too(random_labels: Path) -> None:
@@ -333,7 +322,7 @@ def test_newly_trained_shadows_find_a_memorising_model_too(random_labels: Path) 
     victim = Service.train(Workload(scenario), FOUR_AND_FOUR, seed=3)
     shadows = Shadows.against(victim, 8)
     assert len(shadows.member) == 8 and not np.isin(shadows.population, victim.workload.protocol.test).any()
-    assert named(shadow_attack(shadows.signals()))["LiRA online: AUC"].interval.mean > 0.9
+    assert named(shadow_attack(shadows.signals()).measurements)["LiRA online: AUC"].interval.mean > 0.9
     with pytest.raises(QumosError, match="without half_split cannot serve"):
         Shadows.of(victim)
 
@@ -353,22 +342,22 @@ def test_rows_never_shown_give_one_half(memorising: Service) -> None:
         halves(16, 100, generator),
         rows[100:],
     )
-    for figure in shadow_attack(stranger.signals()).figures:
-        if figure.name.endswith("AUC"):
-            assert figure.interval.low <= 0.5 <= figure.interval.high, figure.name
+    for measurement in shadow_attack(stranger.signals()).measurements:
+        if measurement.name.endswith("AUC"):
+            assert measurement.interval.low <= 0.5 <= measurement.interval.high, measurement.name
     fresh = np.stack([generator.permutation(rows) for _ in range(16)])
-    for attack in (loss_threshold_on, gray_box_on):
-        for figure in attack(memorising, fresh[:, :40], fresh[:, 40:80]).figures:
-            if figure.constant == 0.5:
-                assert figure.interval.low <= 0.5 <= figure.interval.high, figure.name
+    for attack in (membership, membership_gray_box):
+        for measurement in attack.run(memorising, fresh[:, :40], fresh[:, 40:80]).measurements:
+            if measurement.control == GUESS:
+                assert measurement.interval.low <= 0.5 <= measurement.interval.high, measurement.name
 
 
 def test_members_among_the_non_members_are_refused(memorising: Service) -> None:
     members, others = memorising.together("train"), memorising.together("nonmembers").copy()
     others[4, 0] = members[4, 0]
-    for attack in (loss_threshold_on, gray_box_on):
+    for attack in (membership, membership_gray_box):
         with pytest.raises(QumosError, match=rf"1 non-member row\(s\) of draw 4 are members of it, such as row {members[4, 0]}"):
-            attack(memorising, members, others)
+            attack.run(memorising, members, others)
     shadows = Shadows.of(memorising)
     with pytest.raises(QumosError, match="population rows must not be rows of the pool"):
         Shadows(**{**vars(shadows), "population": shadows.pool})
@@ -408,7 +397,7 @@ def test_rows_to_fit_on_and_to_score_on_are_disjoint_and_balanced() -> None:
         balanced_split(np.array([0, 0, 1]), np.array([True, False, True]), 0.5, generator)
 
 
-# Figures and studies
+# Measurements and studies
 
 
 def test_pooled_thresholds_hold_over_all_models() -> None:
@@ -421,29 +410,29 @@ def test_pooled_thresholds_hold_over_all_models() -> None:
     assert np.isnan(per_model(list(members[:19]), list(others[:19]))[:, 2]).all()
 
 
-def test_loss_figures_are_those_of_the_evaluation(memorising: Service) -> None:
+def test_loss_measurements_are_those_of_the_evaluation(memorising: Service) -> None:
     members, others = memorising.together("train"), memorising.together("nonmembers")
-    inside, outside = memorising.answer(members, 1), memorising.answer(others, 2)
+    inside, outside = memorising.answer(members, "1"), memorising.answer(others, "2")
     plain = [
         auc(loss_scores(inside[k], memorising.labels[members[k]]), loss_scores(outside[k], memorising.labels[others[k]])) for k in range(16)
     ]
-    figure = named(loss_threshold(memorising))["loss: AUC"]
-    assert len(figure.values) == 8
-    np.testing.assert_allclose(figure.values, np.reshape(plain, (8, 2)).mean(axis=1), atol=1e-12)
+    measurement = named(membership.run(memorising).measurements)["loss: AUC"]
+    assert len(measurement.values) == 8
+    np.testing.assert_allclose(measurement.values, np.reshape(plain, (8, 2)).mean(axis=1), atol=1e-12)
 
 
 def test_the_published_recall_misleads_where_nothing_is_leaked(random_labels: Path) -> None:
-    """A model of two steps has learned nothing: fitted rows are recalled, while held-out figures stay at their controls."""
+    """A model of two steps has learned nothing: fitted rows are recalled, while held-out measurements stay at their controls."""
     scenario = scenario_on(random_labels, model={"steps": 2}, draws={"count": 8, "train_rows": 40})
     victim = Service.train(Workload(scenario), FOUR_AND_FOUR, seed=5)
     names = victim.workload.protocol.dataset.class_names
-    figures = named(qmu_protocol(victim, 1))
-    published = figures[f"published protocol: recall on members of class {names[1]}"]
-    unseen = figures[f"held out: recall on members of class {names[1]}"]
+    measurements = named(qmu_protocol(victim, 1))
+    published = measurements[f"published protocol: recall on members of class {names[1]}"]
+    unseen = measurements[f"held out: recall on members of class {names[1]}"]
     assert published.interval.mean > unseen.interval.mean + 0.02
-    area = figures["held out: AUC, all classes"].interval
+    area = measurements["held out: AUC, all classes"].interval
     assert area.low <= 0.5 <= area.high
-    assert published.controls is not None and "balanced accuracy" in " ".join(figures)
+    assert published.control is not None and "balanced accuracy" in " ".join(measurements)
     with pytest.raises(QumosError, match="class number is 2, from 0 to 1"):
         qmu_protocol(victim, 2)
 
@@ -454,7 +443,7 @@ def test_shots_study_tells_what_a_budget_buys(memorising: Service) -> None:
     assert [(row.shots, row.repeats) for row in table] == [(1, 1), (1, 8), (50, 1), (50, 8), (None, 1)]
     assert seen == [(done, 5) for done in range(1, 6)]
     areas = [row.auc.mean for row in table]
-    exact = named(loss_threshold(memorising))["loss: AUC"].interval
+    exact = named(membership.run(memorising).measurements)["loss: AUC"].interval
     assert areas[-1] == pytest.approx(exact.mean, abs=1e-9)
     assert areas[0] < areas[1] < areas[-1] and areas[0] < areas[2] <= areas[3]
     again = shots_study(memorising, shots=(50,), repeats=(8,))  # the same seeds, whatever else is asked
@@ -467,12 +456,12 @@ def test_shots_study_tells_what_a_budget_buys(memorising: Service) -> None:
 
 
 def test_the_design_decides_the_shots_of_the_audit(memorising: Service) -> None:
-    """Figures of a design with shots are those of its noisy service, and repeat bit for bit."""
+    """Measurements of a design with shots are those of its noisy service, and repeat bit for bit."""
     design = Design(memorising.design.partition, memorising.design.assignment, memorising.design.gates, shots=2)
     noisy = Service.train(memorising.workload, design, 3)
-    first, second = named(shadow_models(noisy)), named(shadow_models(noisy))
+    first, second = (named(membership_shadows.run(noisy).measurements) for _ in range(2))
     np.testing.assert_array_equal(first["LiRA online: AUC"].values, second["LiRA online: AUC"].values)
-    exact = named(shadow_models(memorising))["LiRA online: AUC"].interval.mean
+    exact = named(membership_shadows.run(memorising).measurements)["LiRA online: AUC"].interval.mean
     assert 0.5 < first["LiRA online: AUC"].interval.mean < exact
     scores = shadow_scores(Shadows.of(noisy).signals(), SHADOW_SCORES["RMIA"])
     member = Shadows.of(noisy).member

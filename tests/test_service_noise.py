@@ -3,8 +3,9 @@
 import cirq
 import numpy as np
 import pytest
+from planted import named
 
-from qumos_env.attacks.integrity.service import service_modes
+from qumos_env.attacks.integrity import service
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.design.circuits import input_symbol, part_fragments, weight_symbol
@@ -106,13 +107,13 @@ def test_the_audit_reports_all_ways_to_run() -> None:
     """Exact, shots, noise and both, each beside exact; noise is that of the scenario's providers, or a typical one that is said to be."""
     ruinous = parse_scenario(scenario(True).model_dump(mode="json") | {"providers": [{"name": "aurora", "noise": {"one_qubit": 0.75}}] * 1})
     design = ry_cz_ry((0,) * 4, ("aurora",), 1)
-    found = {figure.name: figure for figure in service_modes(Service.train(Workload(ruinous), design, 1)).figures}
+    found = named(service.run(Service.train(Workload(ruinous), design, 1)).measurements)
     assert list(found) == ["exact: accuracy", "1,000 shots: accuracy", "noise: accuracy", "noise and 1,000 shots: accuracy"]
     assert found["exact: accuracy"].gain.mean == 0 and found["exact: accuracy"].interval.mean > 0.6
     # Complete depolarisation leaves a constant answer.
     assert found["noise: accuracy"].interval.mean == pytest.approx(1 / 3, abs=0.02)
     quiet = parse_scenario(ruinous.model_dump(mode="json") | {"service": {"noise": False}, "providers": [{"name": "aurora"}]})
-    typical = {figure.name: figure for figure in service_modes(Service.train(Workload(quiet), design, 1)).figures}
+    typical = named(service.run(Service.train(Workload(quiet), design, 1)).measurements)
     assert "assumed" in typical["noise: accuracy"].note
     assert typical["noise: accuracy"].interval.mean > 0.6
 

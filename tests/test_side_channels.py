@@ -4,33 +4,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planted import gates, named, planted_scenario
 from sklearn.linear_model import LogisticRegression
 
+from qumos_env.attacks.confidentiality import side_channels
 from qumos_env.attacks.confidentiality.side_channels import (
     LEAKS,
     SHOTS,
     crosstalk,
     read_power_trace,
     residual_state,
-    side_channels,
     tenant_of,
     trace_theft,
 )
-from qumos_env.attacks.confidentiality.theft import Scene
-from qumos_env.attacks.registry import ATTACKS
-from qumos_env.attacks.results import Figure
-from qumos_env.design import Design, Gate
+from qumos_env.attacks.confidentiality.stealing import Scene
+from qumos_env.attacks.results import Measurement
+from qumos_env.design import Design
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.workload import Workload
-from qumos_env.scenario import parse_scenario
-
-
-def gates(text: str) -> tuple[Gate, ...]:
-    """``"ry 0, cx 0 1"`` as gates."""
-    words = [item.split() for item in text.split(",")]
-    return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
-
 
 # ⟨Z⟩ of qubit 1 is the product of the cosines of twice the two angles, which no circuit that takes its inputs once can give.
 DESIGN = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("reupload 0, reupload 1, cx 0 1, rz 0, rz 0, ry 2, rx 0, rx 3"))
@@ -45,40 +37,27 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Service:
     sizes = np.where(small, generator.uniform(0, 0.4, (600, 4)), generator.uniform(0.6, 1, (600, 4)))
     path: Path = tmp_path_factory.mktemp("data") / "rings.npz"
     np.savez(path, features=sizes * generator.choice([-1, 1], (600, 4)), labels=small[:, 0] ^ small[:, 1])
-    scenario = parse_scenario(
-        {
-            "name": "planted",
-            "title": "planted",
-            "data": {"source": str(path), "reducer": "none"},
-            "draws": {"count": 4, "train_rows": 80, "thief_rows_per_class": 15, "tuning_rows": 60},
-            "design": {"qubits": 4, "max_parts": 2, "max_part_qubits": 4, "max_gates": 60, "vocabulary": "gates"},
-            "model": {"head": "linear", "steps": 60},
-            "threat": {"steps": 40},
-            "providers": [{"name": "aurora"}, {"name": "borealis"}],
-        }
-    )
-    return Service.train(Workload(scenario), DESIGN, seed=5)
+    return Service.train(Workload(planted_scenario(path)), DESIGN, seed=5)
 
 
 @pytest.fixture(scope="module")
-def figures(victim: Service) -> dict[str, Figure]:
-    return {figure.name: figure for figure in side_channels(victim, (0.0, 0.2, 1.0)).figures}
+def measurements(victim: Service) -> dict[str, Measurement]:
+    return named(side_channels.run(victim, (0.0, 0.2, 1.0)).measurements)
 
 
-def test_registered_with_curves(victim: Service, figures: dict[str, Figure]) -> None:
-    """A figure per provider, channel and strength above 0, and curves from strength 0 on."""
-    assert ATTACKS["side-channels"].goal == "confidentiality"
-    assert len(figures) == 2 * 3 * 2
-    curves = side_channels(victim, (0.0, 1.0)).curves
+def test_registered_with_curves(victim: Service, measurements: dict[str, Measurement]) -> None:
+    """A measurement per provider, channel and strength above 0, and curves from strength 0 on."""
+    assert len(measurements) == 2 * 3 * 2
+    curves = side_channels.run(victim, (0.0, 1.0)).curves
     assert len(curves) == 6 and {curve.name for curve in curves} == {"aurora", "borealis"}
     for curve in curves:
-        channel = curve.plot.split(" by ")[1]
-        (figure,) = [one for name, one in figures.items() if name.startswith(f"{curve.name}, {channel}, strength 1:")]
+        channel = curve.plot.title.split(" by ")[1]
+        measurement = measurements[f"{curve.name}, {channel}, strength 1: {curve.plot.y}"]
         if channel == "power trace":
             blind = trace_theft(Scene(victim), curve.name, 0.0).test
         else:
             blind = tenant_of(victim, curve.name).recovered(LEAKS[channel], 0.0)
-        np.testing.assert_allclose(curve.y, [blind.mean(), figure.interval.mean])
+        np.testing.assert_allclose(curve.y, [blind.mean(), measurement.interval.mean])
 
 
 def test_a_full_trace_is_the_part(victim: Service) -> None:
@@ -124,20 +103,20 @@ def test_a_full_trace_is_the_white_box_thief(victim: Service) -> None:
         np.testing.assert_array_equal(trace_theft(scene, provider, 1.0).test, outcome.test)
 
 
-def test_no_trace_tells_nothing_of_what_was_trained(victim: Service, figures: dict[str, Figure]) -> None:
+def test_no_trace_tells_nothing_of_what_was_trained(victim: Service, measurements: dict[str, Measurement]) -> None:
     """At strength 0 the thief depends on nothing of the victim's; its control is the best without loot from the same rows."""
     base = trace_theft(Scene(victim), "aurora", 0.0).test
     best = victim.workload.control(victim.seed, "test").accuracies
-    np.testing.assert_array_equal(figures["aurora, power trace, strength 1: accuracy"].controls, best)
+    np.testing.assert_array_equal(measurements["aurora, power trace, strength 1: accuracy"].controls, best)
     other = Service.train(victim.workload, Design(DESIGN.partition, DESIGN.assignment, gates("ry 0, rx 3")), seed=5)
     np.testing.assert_array_equal(trace_theft(Scene(other), "aurora", 0.0).test, base)
 
 
-def test_a_trace_is_worth_something_where_the_part_is(figures: dict[str, Figure]) -> None:
+def test_a_trace_is_worth_something_where_the_part_is(measurements: dict[str, Measurement]) -> None:
     """Aurora's part is the model; borealis' tells nothing at any strength."""
-    assert figures["aurora, power trace, strength 1: accuracy"].gain.low > 0.1
+    assert measurements["aurora, power trace, strength 1: accuracy"].gain.low > 0.1
     for strength in ("0.2", "1"):
-        interval = figures[f"borealis, power trace, strength {strength}: accuracy"].interval
+        interval = measurements[f"borealis, power trace, strength {strength}: accuracy"].interval
         assert interval.low - 0.03 < 0.5 < interval.high + 0.03
 
 
@@ -163,17 +142,17 @@ def test_strengths_outside_are_refused(victim: Service) -> None:
 
 
 @pytest.mark.parametrize("channel", sorted(LEAKS))
-def test_answers_leak_from_the_part_that_makes_them(figures: dict[str, Figure], channel: str) -> None:
+def test_answers_leak_from_the_part_that_makes_them(measurements: dict[str, Measurement], channel: str) -> None:
     """Next to aurora nearly all answers, next to borealis none above the control; stronger is no worse."""
-    weak, full = (figures[f"aurora, {channel}, strength {strength}: answers recovered"] for strength in ("0.2", "1"))
+    weak, full = (measurements[f"aurora, {channel}, strength {strength}: answers recovered"] for strength in ("0.2", "1"))
     assert full.interval.mean > 0.9 and full.gain.low > 0.2
     assert weak.interval.mean <= full.interval.mean + 0.03
     for strength in ("0.2", "1"):
-        gain = figures[f"borealis, {channel}, strength {strength}: answers recovered"].gain
+        gain = measurements[f"borealis, {channel}, strength {strength}: answers recovered"].gain
         assert gain.low - 0.05 < 0 < gain.high + 0.05
 
 
-def test_the_control_is_the_commonest_answer(victim: Service, figures: dict[str, Figure]) -> None:
+def test_the_control_is_the_commonest_answer(victim: Service, measurements: dict[str, Measurement]) -> None:
     """Of the tenant's own queries; what it reads at strength 0 is no better."""
     for name, channel in LEAKS.items():
         for provider in ("aurora", "borealis"):
@@ -182,8 +161,8 @@ def test_the_control_is_the_commonest_answer(victim: Service, figures: dict[str,
             expected = (tenant.answers == commonest[:, None]).mean(axis=1)
             assert tenant.recovered(channel, 0.0).mean() <= expected.mean() + 0.05
             for strength in ("0.2", "1"):
-                figure = figures[f"{provider}, {name}, strength {strength}: answers recovered"]
-                np.testing.assert_array_equal(figure.controls, expected)
+                measurement = measurements[f"{provider}, {name}, strength {strength}: answers recovered"]
+                np.testing.assert_array_equal(measurement.controls, expected)
             # Blind, a tenant knows no more than which answer is the commoner among its own.
             assert abs(expected.mean() - 0.5) < 0.12
 
@@ -194,7 +173,7 @@ def test_full_leakage_is_a_decoder_on_the_qubits_themselves(victim: Service) -> 
     qubits, rows = [0, 1, 2], victim.together("score", 100)
     stack, angles = victim.model.stack, victim.trained.angles
     own, others = (stack.readout(angles, victim.encode(asked))[..., qubits] for asked in (rows, victim.test))
-    truth, answers = (victim.answer(asked, 9).argmax(axis=-1) for asked in (victim.test, rows))
+    truth, answers = (victim.answer(asked, "9").argmax(axis=-1) for asked in (victim.test, rows))
     expected = []
     for k in range(4):
         decoder = LogisticRegression(C=1e3, max_iter=1000).fit(own[k], answers[k])
@@ -204,6 +183,6 @@ def test_full_leakage_is_a_decoder_on_the_qubits_themselves(victim: Service) -> 
         np.testing.assert_allclose(tenant.recovered(channel, 1.0), expected, atol=0.06)
 
 
-def test_one_seed_one_result(victim: Service, figures: dict[str, Figure]) -> None:
-    for figure in side_channels(victim, (0.2, 1.0)).figures:
-        np.testing.assert_array_equal(figure.values, figures[figure.name].values)
+def test_one_seed_one_result(victim: Service, measurements: dict[str, Measurement]) -> None:
+    for measurement in side_channels.run(victim, (0.2, 1.0)).measurements:
+        np.testing.assert_array_equal(measurement.values, measurements[measurement.name].values)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from planted import HOLDS_PARITY, gates, named, parity_file, planted_scenario
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
@@ -14,11 +14,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from qumos_env.attacks.confidentiality.label_recovery import CONFIDENT, count_votes, recover_labels, repaired, training_traffic, unmask
-from qumos_env.attacks.confidentiality.theft import Effort, Scene, audit_theft, coalitions, without_loot
-from qumos_env.attacks.registry import ATTACKS
-from qumos_env.attacks.results import Figure
-from qumos_env.design import Design, Gate
+from qumos_env.attacks.confidentiality import label_recovery, theft
+from qumos_env.attacks.confidentiality.label_recovery import CONFIDENT, count_votes, repaired, training_traffic, unmask
+from qumos_env.attacks.confidentiality.stealing import Effort, Outcome, Scene
+from qumos_env.attacks.confidentiality.theft import coalitions, without_loot
+from qumos_env.attacks.results import Measurement
+from qumos_env.design import Design
 from qumos_env.design.gate_cuts import cut_angles
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.service import Service
@@ -27,80 +28,52 @@ from qumos_env.evaluation.workload import Workload
 from qumos_env.model.cutting.estimator import CutEngine
 from qumos_env.model.heads import make_head, softmax
 from qumos_env.model.training import Parameters, one_hot
-from qumos_env.scenario import parse_scenario
 from qumos_env.scenario.sections import ModelSection, ThreatSection
 
 QUICK = Effort(restarts=2, step_factor=1)
 
 
-def gates(text: str) -> tuple[Gate, ...]:
-    """``"ry 0, cx 0 1"`` as gates."""
-    words = [item.split() for item in text.split(",")]
-    return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
-
-
-# ⟨Z⟩ of qubit 2 after the CX chain is the product of three cosines, whose sign is the parity.
-HOLDS_ALL = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("cx 0 1, cx 1 2, rz 0, ry 0, ry 1"))
 SPLIT = Design((0, 1, 0, 1), ("aurora", "borealis"), gates("ry 0, rx 2, cz 0 2, ry 1, rx 3, cz 1 3, ry 3"))
 
 
 @pytest.fixture(scope="module")
 def make_victim(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Service]:
-    """Trains a design on parity data: the label is the sign parity of features 0 to 2, feature 3 is noise."""
-    generator = np.random.default_rng(0)
-    features = generator.uniform(0.2, 1, (600, 4)) * generator.choice([-1, 1], (600, 4))
-    path: Path = tmp_path_factory.mktemp("data") / "parity.npz"
-    np.savez(path, features=features, labels=(features[:, :3] < 0).sum(axis=1) % 2)
+    """Trains a design on parity data."""
+    path = parity_file(tmp_path_factory.mktemp("data"))
 
     def make(design: Design, providers: int = 2, **sections: dict[str, Any]) -> Service:
-        data: dict[str, Any] = {
-            "name": "planted",
-            "title": "planted",
-            "data": {"source": str(path), "reducer": "none"},
-            "draws": {"count": 4, "train_rows": 80, "thief_rows_per_class": 15, "tuning_rows": 60},
-            "design": {"qubits": 4, "max_parts": 4, "max_part_qubits": 4, "max_gates": 60, "vocabulary": "gates"},
-            "model": {"head": "linear", "steps": 60},
-            "threat": {"steps": 40},
-            "providers": [{"name": name} for name in ("aurora", "borealis", "cygnus")[:providers]],
-        }
-        for name, values in sections.items():
-            data[name] = data[name] | values
-        return Service.train(Workload(parse_scenario(data)), design, seed=5)
+        sections["providers"] = [{"name": name} for name in ("aurora", "borealis", "cygnus")[:providers]]  # type: ignore[assignment]
+        return Service.train(Workload(planted_scenario(path, **{"design": {"max_parts": 4}, **sections})), design, seed=5)
 
     return make
 
 
 @pytest.fixture(scope="module")
 def parity(make_victim: Callable[..., Service]) -> Service:
-    return make_victim(HOLDS_ALL)
+    return make_victim(HOLDS_PARITY)
 
 
 @pytest.fixture(scope="module")
-def figures(parity: Service) -> dict[str, Figure]:
-    return {figure.name: figure for figure in audit_theft(parity, effort=QUICK).figures}
+def measurements(parity: Service) -> dict[str, Measurement]:
+    return named(theft.run(parity, effort=QUICK).measurements)
 
 
 def accuracy(victim: Service) -> float:
-    return float(np.mean(victim.answer(victim.test, 1).argmax(axis=-1) == victim.labels[victim.test]))
+    return float(np.mean(victim.answer(victim.test, "1").argmax(axis=-1) == victim.labels[victim.test]))
 
 
-def test_the_attacks_are_registered() -> None:
-    assert {"theft", "label-recovery"} <= ATTACKS.keys()
-    assert ATTACKS["theft"].goal == ATTACKS["label-recovery"].goal == "confidentiality"
-
-
-def test_every_tier_and_source_has_a_figure_with_its_control(figures: dict[str, Figure], parity: Service) -> None:
+def test_every_tier_and_source_has_a_figure_with_its_control(measurements: dict[str, Measurement], parity: Service) -> None:
     expected = {f"{name}, as-is: accuracy" for name in ("aurora", "borealis")}
     expected |= {f"{name}, {tier}{end}: accuracy" for name in ("aurora", "borealis") for tier in TIERS for end in ("", " from queries")}
-    assert set(figures) == expected | {"no loot, from queries: accuracy", "best thief: accuracy"}
+    assert set(measurements) == expected | {"no loot, from queries: accuracy", "best thief: accuracy"}
     scene = Scene(parity)
     nobody = {source: without_loot(scene, source, QUICK) for source in ("labels", "queries")}
     strongest = max(nobody.values(), key=lambda outcome: outcome.tuning.mean())
-    np.testing.assert_array_equal(figures["no loot, from queries: accuracy"].values, nobody["queries"].test)
-    for name, figure in figures.items():
-        assert figure.values.shape == (4,) and np.isfinite(figure.values).all()
+    np.testing.assert_array_equal(measurements["no loot, from queries: accuracy"].values, nobody["queries"].test)
+    for name, measurement in measurements.items():
+        assert measurement.values.shape == (4,) and np.isfinite(measurement.values).all()
         beside = nobody["queries" if name.endswith("from queries: accuracy") and not name.startswith("no loot") else "labels"]
-        np.testing.assert_array_equal(figure.controls, (strongest if name.startswith("best thief") else beside).test)
+        np.testing.assert_array_equal(measurement.controls, (strongest if name.startswith("best thief") else beside).test)
 
 
 def test_the_control_is_the_best_of_a_quantum_and_a_raw_model(parity: Service) -> None:
@@ -120,39 +93,39 @@ def test_the_control_is_the_best_of_a_quantum_and_a_raw_model(parity: Service) -
     np.testing.assert_array_equal(found.test, tuned[max(tuned)])
 
 
-def test_who_holds_everything_has_the_model(figures: dict[str, Figure], parity: Service) -> None:
+def test_who_holds_everything_has_the_model(measurements: dict[str, Measurement], parity: Service) -> None:
     """Aurora's part is the model."""
     assert accuracy(parity) > 0.9
     for name in ("aurora, frozen-head", "best thief"):
-        assert figures[f"{name}: accuracy"].interval.mean > accuracy(parity) - 0.07
-    assert "aurora" in figures["best thief: accuracy"].note
+        assert measurements[f"{name}: accuracy"].interval.mean > accuracy(parity) - 0.07
+    assert "aurora" in measurements["best thief: accuracy"].note
 
 
-def test_loot_is_worth_what_few_rows_cannot_tell(make_victim: Callable[..., Service], figures: dict[str, Figure]) -> None:
+def test_loot_is_worth_what_few_rows_cannot_tell(make_victim: Callable[..., Service], measurements: dict[str, Measurement]) -> None:
     """Three labelled rows of a class do not tell the parity; fifteen do, to a thief that guesses a circuit and holds nothing."""
-    victim = make_victim(HOLDS_ALL, draws={"thief_rows_per_class": 3, "count": 12})
-    found = audit_theft(victim, [["aurora"]], ["as-is", "frozen-head"], ["labels"], QUICK)
-    poor = {figure.name: figure for figure in found.figures}
+    victim = make_victim(HOLDS_PARITY, draws={"thief_rows_per_class": 3, "count": 12})
+    found = theft.run(victim, [["aurora"]], ["as-is", "frozen-head"], ["labels"], QUICK)
+    poor = named(found.measurements)
     assert poor["aurora, as-is: accuracy"].gain.low > 0
-    rich = figures["aurora, frozen-head: accuracy"]
+    rich = measurements["aurora, frozen-head: accuracy"]
     assert rich.control_interval.mean > poor["aurora, frozen-head: accuracy"].control_interval.mean + 0.1
     assert rich.gain.mean < 0.1
 
 
-def test_a_part_without_information_gives_no_gain(figures: dict[str, Figure]) -> None:
+def test_a_part_without_information_gives_no_gain(measurements: dict[str, Measurement]) -> None:
     """Borealis holds one noise feature and no gate: what the part gives is chance."""
     for tier in ("as-is", "frozen-head", "fine-tune"):
-        interval = figures[f"borealis, {tier}: accuracy"].interval
+        interval = measurements[f"borealis, {tier}: accuracy"].interval
         assert interval.low - 0.02 < 0.5 < interval.high + 0.02
-        assert figures[f"borealis, {tier}: accuracy"].gain.low <= 0
+        assert measurements[f"borealis, {tier}: accuracy"].gain.low <= 0
 
 
 def test_a_coalition_of_all_providers_recovers_the_model(make_victim: Callable[..., Service]) -> None:
     """Cygnus holds the product, aurora the noise: alone aurora has nothing, together they hold the owner's circuits."""
-    design = Design((0, 0, 0, 1), ("cygnus", "aurora"), HOLDS_ALL.gates)
+    design = Design((0, 0, 0, 1), ("cygnus", "aurora"), HOLDS_PARITY.gates)
     victim = make_victim(design, providers=3)
-    everyone = audit_theft(victim, [("aurora", "borealis", "cygnus")], ["frozen-head"], ["labels"], QUICK).figures[0]
-    alone = audit_theft(victim, [("aurora",)], ["frozen-head"], ["labels"], QUICK).figures[0]
+    everyone = theft.run(victim, [("aurora", "borealis", "cygnus")], ["frozen-head"], ["labels"], QUICK).measurements[0]
+    alone = theft.run(victim, [("aurora",)], ["frozen-head"], ["labels"], QUICK).measurements[0]
     assert everyone.name == "aurora+borealis+cygnus, frozen-head: accuracy"
     assert everyone.interval.mean > accuracy(victim) - 0.07 > alone.interval.mean + 0.2
 
@@ -166,8 +139,8 @@ def test_as_is_with_everything_and_a_parameter_free_head_is_the_model(make_victi
     inputs = victim.encode(victim.test)
     rows = ThiefRows(inputs, inputs * 0)
     blank = np.zeros((4, inputs.shape[1]), int)
-    answers = thief.attack("as-is", victim.trained, rows, blank, one_hot(blank, 2), rows, victim.keys(0))
-    np.testing.assert_allclose(answers, victim.answer(victim.test, 1), atol=1e-6)
+    answers = thief.attack("as-is", victim.trained, rows, blank, one_hot(blank, 2), rows, victim.keys("0"))
+    np.testing.assert_allclose(answers, victim.answer(victim.test, "1"), atol=1e-6)
 
 
 CUT = Design(SPLIT.partition, SPLIT.assignment, (*SPLIT.gates, *gates("rzz 0 1, ry 0, ry 1")))
@@ -181,16 +154,16 @@ def test_no_thief_has_the_angle_of_a_cut(make_victim: Callable[..., Service]) ->
     other = Parameters(victim.trained.angles + 1.3 * (np.arange(CUT.n_trainable) == secret), victim.trained.head)
     inputs = victim.encode(victim.test)
     rows, labels = ThiefRows(inputs, inputs), victim.labels[victim.test]
-    answers = victim.answer(victim.test, 1)
+    answers = victim.answer(victim.test, "1")
     for providers in (("aurora", "borealis"), ("aurora",)):
         thief = Thief(CUT, providers, 2, scenario.model, scenario.threat, scenario.data.axis)
         for tier in thief.tiers(("as-is", "frozen-head", "fine-tune")):
             found, again = (
-                thief.attack(tier, loot, rows, labels, answers, rows, victim.keys(0), steps=3) for loot in (victim.trained, other)
+                thief.attack(tier, loot, rows, labels, answers, rows, victim.keys("0"), steps=3) for loot in (victim.trained, other)
             )
             np.testing.assert_array_equal(found, again)
     everything = Thief(CUT, ("aurora", "borealis"), 2, scenario.model, scenario.threat, scenario.data.axis)
-    found = everything.attack("as-is", victim.trained, rows, labels, answers, rows, victim.keys(0))
+    found = everything.attack("as-is", victim.trained, rows, labels, answers, rows, victim.keys("0"))
     assert np.abs(found - answers).max() > 0.01
 
 
@@ -213,7 +186,7 @@ def test_variants_of_a_cut_tell_more_than_the_plain_circuit(make_victim: Callabl
     answers = one_hot(labels, 2)
     right = {}
     for tier in ("frozen-head", "cut-variants"):
-        found = thief.attack(tier, victim.trained, rows, labels, answers, rows, victim.keys(0), steps=200)
+        found = thief.attack(tier, victim.trained, rows, labels, answers, rows, victim.keys("0"), steps=200)
         right[tier] = np.mean(found.argmax(axis=-1) == labels)
     assert right["cut-variants"] > 0.85 > right["frozen-head"] + 0.1
 
@@ -225,7 +198,7 @@ def test_as_is_reads_what_is_missing_as_nothing(make_victim: Callable[..., Servi
     inputs = victim.encode(victim.test)
     rows = ThiefRows(inputs, inputs)
     blank = np.zeros((4, inputs.shape[1]), int)
-    answers = thief.attack("as-is", victim.trained, rows, blank, one_hot(blank, 2), rows, victim.keys(0))
+    answers = thief.attack("as-is", victim.trained, rows, blank, one_hot(blank, 2), rows, victim.keys("0"))
     values = victim.model.stack.readout(victim.trained.angles, inputs) * [0, 1, 0, 1]
     logits = 3 * np.stack([values[..., 0] + values[..., 2], values[..., 1] + values[..., 3]], axis=-1)
     np.testing.assert_allclose(answers, softmax(logits), atol=1e-6)
@@ -282,27 +255,25 @@ def test_more_effort_is_more_training(make_victim: Callable[..., Service]) -> No
     rows = scene.rows
 
     def loss(steps: int) -> float:
-        found = thief.attack("fine-tune", victim.trained, rows, scene.labels, scene.answers, rows, victim.keys(0), steps=steps)
+        found = thief.attack("fine-tune", victim.trained, rows, scene.labels, scene.answers, rows, victim.keys("0"), steps=steps)
         return -float(np.mean(np.log(np.take_along_axis(found, scene.labels[..., None], axis=-1))))
 
     assert loss(100) < loss(5) - 0.02
 
 
 def test_the_strongest_thief_is_named_by_its_tuning_rows(parity: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qumos_env.attacks.confidentiality import theft as theft_audit
-
     def planted(scene: Scene, thief: Thief, tier: str, *_: Any, **__: Any) -> Any:
         better = thief.provider == "borealis" and tier == "frozen-head"
-        return theft_audit.Outcome(np.full(4, 0.9 if better else 0.5), np.full(4, 0.1 if better else 0.8))
+        return Outcome(np.full(4, 0.9 if better else 0.5), np.full(4, 0.1 if better else 0.8))
 
     monkeypatch.setattr(Scene, "steal", planted)
-    best = audit_theft(parity, sources=["labels"]).figures[-1]
+    best = theft.run(parity, sources=["labels"]).measurements[-1]
     np.testing.assert_array_equal(best.values, 0.1)
     assert "borealis, frozen-head" in best.note
 
 
 def test_coalitions(make_victim: Callable[..., Service], parity: Service) -> None:
-    victim = make_victim(Design((0, 0, 0, 1), ("cygnus", "aurora"), HOLDS_ALL.gates), providers=3)
+    victim = make_victim(Design((0, 0, 0, 1), ("cygnus", "aurora"), HOLDS_PARITY.gates), providers=3)
     assert coalitions(victim, 1) == [("aurora",), ("cygnus",)]
     assert coalitions(victim, 2) == [("aurora", "borealis"), ("aurora", "cygnus"), ("borealis", "cygnus")]
     for size in (0, 3):
@@ -321,7 +292,7 @@ def test_coalitions(make_victim: Callable[..., Service], parity: Service) -> Non
 )
 def test_what_does_not_exist_is_refused(parity: Service, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(QumosError, match=message):
-        audit_theft(parity, effort=Effort(1, 1), **arguments)
+        theft.run(parity, effort=Effort(1, 1), **arguments)
 
 
 def test_the_size_of_coalitions_is_the_scenarios(parity: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +301,7 @@ def test_the_size_of_coalitions_is_the_scenarios(parity: Service, monkeypatch: p
 
     monkeypatch.setattr(parity.scenario.__class__, "threat", Together(steps=5), raising=False)
     monkeypatch.setitem(parity.scenario.__dict__, "threat", Together(steps=5))
-    found = audit_theft(parity, tiers=["as-is"], sources=["labels"], effort=Effort(1, 1)).figures
+    found = theft.run(parity, tiers=["as-is"], sources=["labels"], effort=Effort(1, 1)).measurements
     assert found[0].name == "aurora+borealis, as-is: accuracy"
 
 
@@ -339,7 +310,7 @@ def test_the_recorded_training_is_the_victims(parity: Service) -> None:
     rows = parity.together("train")
     traffic = training_traffic(parity, parity.labels[rows])
     np.testing.assert_array_equal(traffic.trained.angles, parity.trained.angles)
-    assert traffic.readouts.shape == (60, 4, 80, 4) and traffic.angles.shape == (60, 4, HOLDS_ALL.n_trainable)
+    assert traffic.readouts.shape == (60, 4, 80, 4) and traffic.angles.shape == (60, 4, HOLDS_PARITY.n_trainable)
     again = parity.model.stack.readout(traffic.angles[30], traffic.inputs)
     np.testing.assert_allclose(traffic.readouts[30], again, atol=1e-6)
 
@@ -349,21 +320,21 @@ PARITY_FIXED = Design((0, 0, 0, 1), ("aurora", "borealis"), gates("cx 0 1, cx 1 
 
 
 @pytest.fixture(scope="module")
-def recovered(make_victim: Callable[..., Service]) -> dict[str, Figure]:
+def recovered(make_victim: Callable[..., Service]) -> dict[str, Measurement]:
     victim = make_victim(PARITY_FIXED, model={"head": "fixed"})
     assert accuracy(victim) > 0.8
-    return {figure.name: figure for figure in recover_labels(victim).figures}
+    return named(label_recovery.run(victim).measurements)
 
 
-def test_labels_are_read_off_the_part_that_tells_them(recovered: dict[str, Figure]) -> None:
+def test_labels_are_read_off_the_part_that_tells_them(recovered: dict[str, Measurement]) -> None:
     """Aurora's outcomes are the model's answers to its own training rows; borealis returns noise."""
     told, noise = recovered["aurora: labels recovered"], recovered["borealis: labels recovered"]
     assert told.gain.low > 0.1
     assert noise.interval.low - 0.03 < 0.5 < noise.interval.high + 0.03 and noise.gain.low <= 0.03
-    assert told.controls is not None and (told.controls >= 0.5).all()
+    assert (told.controls >= 0.5).all()
 
 
-def test_pruned_labels_are_held_against_the_rows_kept(make_victim: Callable[..., Service], recovered: dict[str, Figure]) -> None:
+def test_pruned_labels_are_held_against_the_rows_kept(make_victim: Callable[..., Service], recovered: dict[str, Measurement]) -> None:
     """The largest class of the confident rows may be larger than that of all."""
     victim = make_victim(PARITY_FIXED, model={"head": "fixed"})
     truth = victim.labels[victim.together("train")]
@@ -372,11 +343,10 @@ def test_pruned_labels_are_held_against_the_rows_kept(make_victim: Callable[...,
     votes = count_votes(make_head("fixed", 4, 2).logits(np.zeros(0), readouts).argmax(axis=-1), 2)
     for k, (labels, shares) in enumerate(zip(truth, votes.shares, strict=True)):
         kept = labels[shares >= CONFIDENT]
-        controls = recovered["aurora, pruned: labels recovered"].controls
-        assert controls is not None and controls[k] == pytest.approx(np.bincount(kept).max() / len(kept))
+        assert recovered["aurora, pruned: labels recovered"].controls[k] == pytest.approx(np.bincount(kept).max() / len(kept))
 
 
-def test_masking_hides_labels_but_not_from_who_has_some(recovered: dict[str, Figure]) -> None:
+def test_masking_hides_labels_but_not_from_who_has_some(recovered: dict[str, Measurement]) -> None:
     """A secret renaming costs the reader its names, and its own labelled rows give them back."""
     assert recovered["aurora, masked: labels recovered"].interval.mean < recovered["aurora: labels recovered"].interval.mean - 0.1
     back = recovered["aurora, masked, unmasked with own rows: labels recovered"].interval.mean
@@ -384,7 +354,7 @@ def test_masking_hides_labels_but_not_from_who_has_some(recovered: dict[str, Fig
 
 
 def test_labels_behind_a_linear_head_are_read_by_example(parity: Service) -> None:
-    found = {figure.name: figure for figure in recover_labels(parity).figures}
+    found = named(label_recovery.run(parity).measurements)
     assert len(found) == 6 and not any("masked" in name for name in found)
     assert found["aurora: labels recovered"].interval.mean > 0.8
     assert found["aurora: labels recovered"].gain.low > 0.1

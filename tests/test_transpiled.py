@@ -6,8 +6,9 @@ from typing import Any
 import cirq
 import numpy as np
 import pytest
+from planted import gates, named
 
-from qumos_env.attacks.confidentiality import transpiled_theft as transpiled
+from qumos_env.attacks.confidentiality import transpiled_theft
 from qumos_env.attacks.confidentiality.circuit_recovery import (
     GateList,
     angle_errors,
@@ -16,10 +17,9 @@ from qumos_env.attacks.confidentiality.circuit_recovery import (
     native_circuit,
     read_encoding,
 )
-from qumos_env.attacks.confidentiality.theft import Scene
-from qumos_env.attacks.confidentiality.transpiled_theft import BlackBoxThief, guess_ansatz, observe, resynthesise, transpiled_theft
-from qumos_env.attacks.registry import ATTACKS
-from qumos_env.attacks.results import Figure
+from qumos_env.attacks.confidentiality.stealing import Scene
+from qumos_env.attacks.confidentiality.transpiled_theft import BlackBoxThief, guess_ansatz, observe, resynthesise
+from qumos_env.attacks.results import Measurement
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import contiguous, interleaved, ry_cz_ry
 from qumos_env.design.circuits import Fragment, part_fragments
@@ -31,12 +31,6 @@ from qumos_env.scenario import load_scenario, parse_scenario
 from qumos_env.scenario.sections import ModelSection
 
 WHOLE = (0, 0, 0)
-
-
-def gates(text: str) -> tuple[Gate, ...]:
-    """``"ry 0, cx 0 1"`` as gates."""
-    words = [item.split() for item in text.split(",")]
-    return tuple(Gate(name, tuple(map(int, qubits))) for name, *qubits in words)
 
 
 def block_of(text: str, axis: str = "ry") -> Fragment:
@@ -222,31 +216,27 @@ def victim() -> Service:
 
 
 @pytest.fixture(scope="module")
-def figures(victim: Service) -> dict[str, Figure]:
-    return {figure.name: figure for figure in transpiled_theft(victim).figures}
-
-
-def test_registered() -> None:
-    assert ATTACKS["transpiled-theft"].goal == "confidentiality"
+def measurements(victim: Service) -> dict[str, Measurement]:
+    return named(transpiled_theft.run(victim).measurements)
 
 
 @pytest.mark.parametrize("provider", ["aurora", "borealis"])
-def test_everything_is_recovered_without_noise(figures: dict[str, Figure], victim: Service, provider: str) -> None:
+def test_everything_is_recovered_without_noise(measurements: dict[str, Measurement], victim: Service, provider: str) -> None:
     """The textbook ansatz is guessed; black box and fitted angles do what the logical part does, and steal as much."""
-    np.testing.assert_array_equal(figures[f"{provider}: encoding axes recovered"].values, 1)
+    np.testing.assert_array_equal(measurements[f"{provider}: encoding axes recovered"].values, 1)
     for way in ("known gates", "guessed ansatz"):
-        figure = figures[f"{provider}, {way}: unitary distance"]
-        assert figure.values.max() < 1e-5 and figure.control_interval.mean > 0.5
-    error = figures[f"{provider}, known gates: angle error (rad)"]
+        measurement = measurements[f"{provider}, {way}: unitary distance"]
+        assert measurement.values.max() < 1e-5 and measurement.control_interval.mean > 0.5
+    error = measurements[f"{provider}, known gates: angle error (rad)"]
     assert error.values.max() < 1e-3 and error.control_interval.mean > 0.2
-    blind = figures[f"{provider}, black box: readout error"]
+    blind = measurements[f"{provider}, black box: readout error"]
     assert blind.values.max() < 1e-3 < 0.05 < blind.control_interval.mean
-    assert "6 ry" in figures[f"{provider}, guessed ansatz: unitary distance"].note
+    assert "6 ry" in measurements[f"{provider}, guessed ansatz: unitary distance"].note
     scene = Scene(victim)
     number = ("aurora", "borealis").index(provider)
     logical = scene.steal(scene.thief(provider), "frozen-head", "labels", use=number)
-    np.testing.assert_allclose(figures[f"{provider}, black box, frozen-head: accuracy"].values, logical.test, atol=0.03)
-    assert figures[f"{provider}, known gates, fine-tune: accuracy"].controls is not None
+    np.testing.assert_allclose(measurements[f"{provider}, black box, frozen-head: accuracy"].values, logical.test, atol=0.03)
+    assert measurements[f"{provider}, known gates, fine-tune: accuracy"].control is not None
 
 
 def test_the_recovered_angles_are_loot(victim: Service) -> None:
@@ -293,22 +283,22 @@ def test_a_guess_needs_the_right_family() -> None:
 
 def test_what_cannot_be_recovered_says_why() -> None:
     """A part that is too wide; inputs that enter twice."""
-    wide = {figure.name: figure for figure in transpiled_theft(trained(ry_cz_ry((0,) * 6, ["aurora"], 1))).figures}
-    assert all(not figure.interval.known and "more than 5 qubits" in figure.note for figure in wide.values())
+    wide = named(transpiled_theft.run(trained(ry_cz_ry((0,) * 6, ["aurora"], 1))).measurements)
+    assert all(not measurement.interval.known and "more than 5 qubits" in measurement.note for measurement in wide.values())
     twice = Design((0, 0, 1, 1, 1, 1), ("aurora", "borealis"), gates("ry 0, cz 0 1, reupload 0, reupload 1, ry 1, ry 2"))
-    figures = {figure.name: figure for figure in transpiled_theft(trained(twice)).figures}
-    assert set(wide) == {name for name in figures if name.startswith("aurora")}
-    missing = figures["aurora, black box, frozen-head: accuracy"]
+    measurements = named(transpiled_theft.run(trained(twice)).measurements)
+    assert set(wide) == {name for name in measurements if name.startswith("aurora")}
+    missing = measurements["aurora, black box, frozen-head: accuracy"]
     assert not missing.interval.known and "more than once" in missing.note
-    assert figures["aurora, known gates: unitary distance"].values.max() < 1e-5
-    assert figures["borealis, black box: readout error"].values.max() < 1e-3
+    assert measurements["aurora, known gates: unitary distance"].values.max() < 1e-5
+    assert measurements["borealis, black box: readout error"].values.max() < 1e-3
 
 
-def test_one_seed_one_result(victim: Service, figures: dict[str, Figure]) -> None:
-    again = transpiled_theft(victim).figures
-    assert [figure.name for figure in again] == list(figures)
-    for figure in again:
-        np.testing.assert_array_equal(figure.values, figures[figure.name].values)
+def test_one_seed_one_result(victim: Service, measurements: dict[str, Measurement]) -> None:
+    again = transpiled_theft.run(victim).measurements
+    assert [measurement.name for measurement in again] == list(measurements)
+    for measurement in again:
+        np.testing.assert_array_equal(measurement.values, measurements[measurement.name].values)
 
 
 def test_the_native_gates_are_those_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,12 +309,12 @@ def test_the_native_gates_are_those_of_the_device(monkeypatch: pytest.MonkeyPatc
         def __init__(self, scene: object, provider: str, number: int, gateset: str, resolution: float) -> None:
             seen.append((provider, gateset))
 
-        def figures(self) -> list[object]:
+        def measurements(self) -> list[object]:
             return []
 
-    monkeypatch.setattr(transpiled, "_ProviderAttack", Spy)
+    monkeypatch.setattr(transpiled_theft, "_ProviderAttack", Spy)
     scenario = load_scenario("digits-theft").on_devices(["rigetti-ankaa", "ionq-aria"])
     design = ry_cz_ry(contiguous(8, 2), ("aurora", "borealis"), 1)
     victim = Service.train(Workload(scenario.model_copy(update={"model": ModelSection(steps=1)})), design, 3)
-    transpiled.transpiled_theft(victim)
+    transpiled_theft.run(victim)
     assert seen == [("aurora", "sqrt-iswap"), ("borealis", "cz")]

@@ -1,12 +1,17 @@
-"""The registry of attacks: name -> what the adversary is, and the function that runs it."""
+"""The registry of attacks: name -> what the threat is, who the adversary is, and the function that runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
 
+from ..errors import QumosError, unknown
 from ..evaluation.service import Service
-from .results import AttackResult, Goal
+from .results import AttackResult
+
+Goal = Literal["confidentiality", "integrity", "availability"]
+GOALS: tuple[Goal, ...] = get_args(Goal)
 
 
 @dataclass(frozen=True)
@@ -16,24 +21,42 @@ class Attack:
     Attributes:
         name: in the registry.
         goal: which property of the service it threatens.
+        title: the threat in a few words, for people.
         adversary: what the adversary sees, has and may do: one sentence without its subject, such as ``runs one provider``.
         run: the attack; takes the victim and returns what it measured, one value per trained model.
     """
 
     name: str
     goal: Goal
+    title: str
     adversary: str
     run: Callable[[Service], AttackResult]
 
+    def to_dict(self) -> dict[str, str]:
+        """Plain JSON data: all but the function."""
+        return {"name": self.name, "goal": self.goal, "title": self.title, "adversary": self.adversary}
+
 
 ATTACKS: dict[str, Attack] = {}
+_Run = TypeVar("_Run", bound=Callable[[Service], AttackResult])
 
 
-def attack(name: str, goal: Goal, adversary: str) -> Callable[[Callable[[Service], AttackResult]], Callable[[Service], AttackResult]]:
-    """Registers the decorated function as the attack ``name``."""
+def attack(name: str, *, goal: Goal, title: str, adversary: str) -> Callable[[_Run], _Run]:
+    """Registers the decorated function as the attack ``name``; the other arguments are those of ``Attack``.
 
-    def register(run: Callable[[Service], AttackResult]) -> Callable[[Service], AttackResult]:
-        ATTACKS[name] = Attack(name, goal, adversary, run)
+    Audits run what is registered when they start, wherever it was defined.
+
+    Raises:
+        QumosError: there is no such goal, or another module has registered an attack of that name.
+    """
+    if goal not in GOALS:
+        raise unknown("goal", goal, GOALS)
+
+    def register(run: _Run) -> _Run:
+        known = ATTACKS.get(name)
+        if known is not None and known.run.__module__ != run.__module__:
+            raise QumosError(f"attack {name!r} of {run.__module__}: {known.run.__module__} has registered one of that name")
+        ATTACKS[name] = Attack(name, goal, title, adversary, run)
         return run
 
     return register

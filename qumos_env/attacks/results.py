@@ -1,40 +1,104 @@
-"""What attacks return: figures with their controls and intervals, and curves to look at."""
+"""What attacks return: measurements beside their controls, and curves; and how a report is to show them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from ..evaluation.statistics import Interval, mean_interval
 
-Goal = Literal["confidentiality", "integrity", "availability"]
+
+@dataclass(frozen=True)
+class Plot:
+    """Axes that curves share.
+
+    Attributes:
+        title: of the plot.
+        x, y: labels of the axes.
+        log_x, log_y: whether they are logarithmic.
+        y_range: of the y axis; default that of the curves.
+        guessing: whether the diagonal is drawn, on which guesses lie.
+    """
+
+    title: str
+    x: str
+    y: str
+    log_x: bool = False
+    log_y: bool = False
+    y_range: tuple[float, float] | None = None
+    guessing: bool = False
 
 
 @dataclass(frozen=True, eq=False)
-class Figure:
-    """One measured quantity of an attack, once per trained model, beside what the adversary gets without it.
+class Curve:
+    """A line ``y`` ``[points]`` over ``x`` ``[points]``; curves of equal plots share axes."""
+
+    plot: Plot
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class BarChart:
+    """Axes that measurements share which are drawn as bars, each with a mark for its control.
 
     Attributes:
-        goal: which property of the service it concerns.
-        attack: name of the attack in the registry.
-        name: what was measured, such as ``aurora, fine-tune: accuracy``.
-        values: float ``[units]``, one per trained model; NaN where it could not be measured.
-        controls: the same units under the control, or ``None`` where the control is a constant or there is none.
-        control: what the control is; empty where there is none.
-        constant: the control's value where it is a constant, such as ½ for an AUC.
-        note: a remark for the reader; where nothing could be measured, why not.
+        title: of the chart.
+        x: what the length of a bar is.
+        service: whether the service's own accuracy is drawn beside them.
     """
 
-    goal: Goal
-    attack: str
+    title: str
+    x: str
+    service: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """What the adversary gets without the attack.
+
+    Attributes:
+        name: what it is.
+        values: float ``[units]``, paired with those of the attack, or a constant, such as ½ for an AUC.
+    """
+
     name: str
+    values: np.ndarray | float
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One quantity that an attack measured, once per trained model, beside what the adversary gets without it.
+
+    Attributes:
+        case: what was attacked, and how, such as ``aurora, fine-tune``.
+        quantity: what was measured of it, such as ``accuracy``.
+        values: float ``[units]``, one per trained model; NaN where it could not be measured.
+        control: ``None`` where there is none.
+        note: a remark for the reader; where nothing could be measured, why not.
+        headline: whether it stands in the summary of an audit.
+        chart: the bar chart that it is drawn in, if any.
+    """
+
+    case: str
+    quantity: str
     values: np.ndarray
-    controls: np.ndarray | None = None
-    control: str = ""
-    constant: float | None = None
+    control: Control | None = None
     note: str = ""
+    headline: bool = False
+    chart: BarChart | None = None
+
+    @property
+    def name(self) -> str:
+        """Case and quantity: what tells it from the other measurements of the attack."""
+        return f"{self.case}: {self.quantity}" if self.quantity else self.case
+
+    @property
+    def controls(self) -> np.ndarray:
+        """Of every unit, float ``[units]``; NaN without a control."""
+        return np.broadcast_to(np.nan if self.control is None else self.control.values, self.values.shape)
 
     @property
     def interval(self) -> Interval:
@@ -43,36 +107,20 @@ class Figure:
 
     @property
     def control_interval(self) -> Interval:
-        """Of the control, over the units that were measured; NaN where there is none."""
-        if self.constant is not None:
-            return Interval(self.constant, self.constant, self.constant)
-        if self.controls is None:
-            return mean_interval(np.array([]))
+        """Of the control, over the units that were measured; a constant has no width."""
+        if self.control is not None and not isinstance(self.control.values, np.ndarray):
+            return Interval(self.control.values, self.control.values, self.control.values)
         return mean_interval(np.where(np.isfinite(self.values), self.controls, np.nan))
 
     @property
     def gain(self) -> Interval:
         """Value minus control, paired by unit; NaN without a control."""
-        if self.constant is not None:
-            return mean_interval(np.asarray(self.values, float) - self.constant)
-        if self.controls is None:
-            return mean_interval(np.array([]))
-        return mean_interval(np.asarray(self.values, float) - self.controls)
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """A line of a plot: ``y`` ``[points]`` over ``x`` ``[points]``; curves of one ``plot`` share axes."""
-
-    plot: str
-    name: str
-    x: np.ndarray
-    y: np.ndarray
+        return mean_interval(self.values - self.controls)
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Figures and curves of one attack on one victim."""
+    """Measurements and curves of one attack on one victim."""
 
-    figures: list[Figure] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)

@@ -1,165 +1,133 @@
-"""An audit as a table and as an HTML page with plots."""
+"""An audit as tables and as an HTML page with plots. What stands where is what attacks say in the fields of their results."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from html import escape
+from typing import Literal
 
 import numpy as np
-from matplotlib.figure import Figure as Plot
+from matplotlib.figure import Figure
 
-from ..attacks.results import Curve, Figure
+from ..attacks.registry import GOALS, Attack, Goal
+from ..attacks.results import BarChart, Curve, Measurement, Plot
 from ..design.rendering import design_figure, figure_png
 from ..evaluation.statistics import Interval, mean_interval
 from ..html import image, page, table
-from .run import GOALS, NOT_RUN, Audit
+from .run import Audit
 
-HEADINGS = ("attack", "figure", "value", "control", "gain", "what the control is")
-# Figures that stand in the summary, as a pattern for their names; of an attack that is not listed, all do.
-HEADLINES = {
-    "service": "",
-    "theft": "^best thief|^no loot",
-    "transpiled-theft": "guessed ansatz, fine-tune",
-    "label-recovery": "^[^,]*: labels",
-    "side-channels": "strength 0.3",
-    "membership": "AUC",
-    "membership-gray-box": "AUC",
-    "membership-shadows": "LiRA online: (AUC|TPR at 1 %)|RMIA: AUC",
-    "membership-shots": "^(100|1,000) shots, 1 |^exact",
-    "extraction": "^ensemble.*: (accuracy|agreement on errors)|^no victim, ensemble",
-    "gradient-inversion": "^batch of .: mean error",
-    "model-inversion": "weighted by answers|behind probabilities",
-    "poisoning": "20%",
-    "tampering": "^worst",
-    "crosstalk-faults": "^worst",
-    "worse-hardware": "^worst",
-    "canary-detector": "false-alarm|(flipped results|worse hardware).*detection",
-    "outage": "best fallback|linear model",
-    "slowdown": "mean response",
+COLUMNS: dict[str, Literal["left", "right"]] = {
+    "measured": "left",
+    "value": "right",
+    "control": "right",
+    "gain": "right",
+    "what the control is": "left",
 }
+"""Headings of a table of measurements, and where the cells below them stand."""
+_TEXT = [number for number, side in enumerate(COLUMNS.values()) if side == "left"]
 _INK, _RED, _GREY = "#22303c", "#d1495b", "#9fb3c8"
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """How the plots whose titles match ``pattern`` are drawn."""
-
-    pattern: str
-    x: str
-    y: str
-    log_x: bool = False
-    log_y: bool = False
-    y_range: tuple[float, float] | None = None
-
-
-_AXES = (
-    _Axes("^membership ROC", "false-positive rate", "true-positive rate", log_x=True, log_y=True, y_range=(1e-3, 1.1)),
-    _Axes("^canary ROC", "false-alarm rate", "detection rate", y_range=(0, 1.02)),
-    _Axes("^extraction", "queries", ""),
-    _Axes("^shots against", "shots", "", log_x=True),
-    _Axes("^accuracy under|^accuracy by|^answers recovered", "strength", ""),
-    _Axes("^accuracy on worse", "error rates, as a multiple of those promised", "accuracy"),
-    _Axes("^accuracy with poisoned", "share of the train rows", "accuracy"),
-    _Axes("^detection of", "strength", "detection rate", y_range=(0, 1.02)),
-    _Axes("^labels read", "passes over the train rows", "share of labels"),
-    _Axes("^response time", "utilisation of one provider", "mean, in service times"),
-)
-
-
-def table_rows(figures: Sequence[Figure], *, notes: bool = True) -> list[tuple[str, ...]]:
-    """One row of text per figure, under ``HEADINGS``; without ``notes`` only where they say why models are missing from it."""
-    return [
-        (
-            figure.attack,
-            figure.name,
-            text(figure.interval) if figure.interval.known else "n/a",
-            text(figure.control_interval) if figure.control_interval.known else "-",
-            text(figure.gain, signed=True) if figure.gain.known else "-",
-            "; ".join(filter(None, (figure.control, figure.note if notes or not np.isfinite(figure.values).all() else ""))),
-        )
-        for figure in figures
-    ]
+def table_rows(measurements: Sequence[Measurement], *, notes: bool = True) -> list[tuple[str, ...]]:
+    """One row of text per measurement, under ``COLUMNS``; without ``notes`` only where they say why models are missing from it."""
+    rows: list[tuple[str, ...]] = []
+    for one in measurements:
+        remarks = [one.control.name] if one.control is not None else []
+        if one.note and (notes or not np.isfinite(one.values).all()):
+            remarks.append(one.note)
+        value = text(one.interval) if one.interval.known else "n/a"
+        control = text(one.control_interval) if one.control_interval.known else "-"
+        gain = text(one.gain, signed=True) if one.gain.known else "-"
+        rows.append((one.name, value, control, gain, "; ".join(remarks)))
+    return rows
 
 
 def text(interval: Interval, *, signed: bool = False) -> str:
     """Mean and half-width, such as ``.731 ± .024``."""
     mean = f"{interval.mean:+.3f}" if signed else f"{interval.mean:.3f}"
     half = (interval.high - interval.low) / 2
-    return f"{mean} ± {half:.3f}" if np.isfinite(half) and half > 0 else mean
+    return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{half:.3f}" if np.isfinite(half) and half > 0 else mean
 
 
-def by_goal(audit: Audit, *, summary: bool = False) -> dict[str, list[Figure]]:
-    """The audit's figures by what they threaten, goals without figures left out; only those of ``HEADLINES`` in a ``summary``."""
-    chosen = [one for one in audit.figures if not summary or one.name == NOT_RUN or re.search(HEADLINES.get(one.attack, ""), one.name)]
-    grouped = {goal: [figure for figure in chosen if figure.goal == goal] for goal in GOALS}
-    return {goal: figures for goal, figures in grouped.items() if figures}
+def by_goal(audit: Audit, *, summary: bool = False) -> dict[Goal, dict[Attack, list[Measurement]]]:
+    """What every attack measured, by what it threatens, goals without attacks left out; in a ``summary`` the headlines alone.
+
+    An attack that marks no headline has all of its measurements in the summary.
+    """
+    found: dict[Goal, dict[Attack, list[Measurement]]] = {}
+    for goal in GOALS:
+        for attack, result in audit.results.items():
+            if attack.goal == goal:
+                headlines = [one for one in result.measurements if one.headline]
+                found.setdefault(goal, {})[attack] = headlines if summary and headlines else result.measurements
+    return found
 
 
 def html_page(audit: Audit) -> str:
     """The whole audit as one self-contained page."""
     design = audit.design
+    service = mean_interval(audit.accuracy)
     parts = [
         f"<h1>Audit of design {design.hash[:12]}</h1>",
         f"<p>{escape(audit.scenario.title)} ({escape(audit.scenario.name)}). {len(audit.seeds)} fresh seeds, "
-        f"{len(audit.accuracy)} trained models. The service answers {text(mean_interval(audit.accuracy))} of the test rows rightly, "
+        f"{len(audit.accuracy)} trained models. The service answers {text(service)} of the test rows rightly, "
         f"chance is {audit.chance:.3f}.</p>",
         "<p>Values are means over the trained models with 95 % intervals (Student's t). Models of one data set share its rows, so "
-        "the intervals cover the drawing of rows and initial angles, not another data set. A figure means nothing without its "
+        "the intervals cover the drawing of rows and initial angles, not another data set. A value means nothing without its "
         "control: what the adversary has without the attack.</p>",
         image(figure_png(design_figure(design, f"design {design.hash[:12]}")), "the audited design"),
     ]
-    for goal, figures in by_goal(audit).items():
+    for goal, attacks in by_goal(audit).items():
         parts.append(f"<h2>{goal.capitalize()}</h2>")
-        parts.append(table(HEADINGS, table_rows(figures), text_columns=(1, 5)))
-        of_goal = {one.name for one in audit.attacks if one.goal == goal}
-        parts += [f"<p><b>{escape(one.name)}</b>: {escape(one.adversary)}</p>" for one in audit.attacks if one.goal == goal]
-        if "theft" in of_goal:
-            theft = [figure for figure in figures if figure.attack == "theft" and figure.interval.known]
-            parts.append(image(figure_png(_bars(theft, mean_interval(audit.accuracy))), "theft by provider and tier against its control"))
-    if audit.curves:
-        parts.append("<h2>Plots</h2>")
-        parts += [image(figure_png(plot), title) for title, plot in _plots(audit.curves)]
+        # Attacks may share a plot: it stands with the last of them.
+        last = {curve.plot: attack for attack in attacks for curve in audit.results[attack].curves}
+        for attack, measurements in attacks.items():
+            parts.append(f"<h3>{escape(attack.title)}</h3>")
+            parts.append(f"<p><b>{escape(attack.name)}</b>: the adversary {escape(attack.adversary)}.</p>")
+            parts.append(table(list(COLUMNS), table_rows(measurements), text_columns=_TEXT))
+            for chart in dict.fromkeys(one.chart for one in measurements if one.chart is not None):
+                bars = [one for one in measurements if one.chart == chart and one.interval.known]
+                parts.append(image(figure_png(_bars(chart, bars, service)), f"{chart.title}, each beside its control"))
+            for plot in [plot for plot, drawn in last.items() if drawn == attack]:
+                curves = [curve for one in attacks for curve in audit.results[one].curves if curve.plot == plot]
+                parts.append(image(figure_png(_lines(plot, curves)), plot.title))
     return page(f"Audit of {design.hash[:12]} in {audit.scenario.name}", parts)
 
 
-def _bars(figures: Sequence[Figure], service: Interval) -> Plot:
-    """Figures as bars with intervals, each with its control as a mark."""
-    plot = Plot(figsize=(8, 0.6 + 0.34 * max(len(figures), 1)), dpi=110, layout="constrained")
-    axes = plot.add_subplot()
-    places = np.arange(len(figures))[::-1]
-    for place, figure in zip(places, figures, strict=True):
-        value, control = figure.interval, figure.control_interval
+def _bars(chart: BarChart, measurements: Sequence[Measurement], service: Interval) -> Figure:
+    """Measurements as bars with intervals, each with its control as a mark."""
+    figure = Figure(figsize=(8, 0.6 + 0.34 * max(len(measurements), 1)), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(measurements))[::-1]
+    for place, one in zip(places, measurements, strict=True):
+        value, control = one.interval, one.control_interval
         axes.barh(place, value.mean, color=_GREY, height=0.6)
         if np.isfinite(value.low):
             axes.plot([value.low, value.high], [place, place], color=_INK, lw=1.5)
         if control.known:
             axes.plot([control.mean] * 2, [place - 0.35, place + 0.35], color=_RED, lw=2, label="control" if place == places[0] else None)
-    axes.axvline(service.mean, color=_INK, lw=1, ls=":", label="the service")
-    axes.set_yticks(places, [figure.name for figure in figures], fontsize=8)
-    axes.set_xlabel("accuracy")
+    if chart.service:
+        axes.axvline(service.mean, color=_INK, lw=1, ls=":", label="the service")
+    axes.set_yticks(places, [one.case for one in measurements], fontsize=8)
+    axes.set_xlabel(chart.x)
     axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return plot
+    return figure
 
 
-def _plots(curves: Sequence[Curve]) -> Iterator[tuple[str, Plot]]:
-    """One picture per plot that curves name."""
-    for title in dict.fromkeys(curve.plot for curve in curves):
-        style = next((axes for axes in _AXES if re.search(axes.pattern, title)), _Axes("", "", ""))
-        plot = Plot(figsize=(6.4, 3.6), dpi=110, layout="constrained")
-        axes = plot.add_subplot()
-        for curve in curves:
-            if curve.plot == title:
-                axes.plot(curve.x, curve.y, marker=".", ms=4, lw=1.4, label=curve.name)
-        if "ROC" in title:
-            rates = np.geomspace(1e-3, 1)
-            axes.plot(rates, rates, color=_INK, lw=1, ls=":", label="guessing")
-        axes.set_xscale("log" if style.log_x else "linear")
-        axes.set_yscale("log" if style.log_y else "linear")
-        if style.y_range is not None:
-            axes.set_ylim(*style.y_range)
-        axes.set(xlabel=style.x, ylabel=style.y)
-        axes.set_title(title, fontsize=10)
-        axes.legend(frameon=False, fontsize=8)
-        yield title, plot
+def _lines(plot: Plot, curves: Sequence[Curve]) -> Figure:
+    """Curves of one plot."""
+    figure = Figure(figsize=(6.4, 3.6), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    for curve in curves:
+        axes.plot(curve.x, curve.y, marker=".", ms=4, lw=1.4, label=curve.name)
+    if plot.guessing:
+        rates = np.geomspace(1e-3, 1)
+        axes.plot(rates, rates, color=_INK, lw=1, ls=":", label="guessing")
+    axes.set_xscale("log" if plot.log_x else "linear")
+    axes.set_yscale("log" if plot.log_y else "linear")
+    if plot.y_range is not None:
+        axes.set_ylim(*plot.y_range)
+    axes.set(xlabel=plot.x, ylabel=plot.y)
+    axes.set_title(plot.title, fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..attacks.registry import Attack
-from ..attacks.results import AttackResult, Curve, Figure, Goal
-from ..attacks.suite import ATTACKS
+from ..attacks.results import AttackResult, Control, Curve, Measurement, Plot
+from ..attacks.suite import all_attacks
 from ..design import Design
 from ..errors import EvaluationFailure, QumosError, one_line, unknown
 from ..evaluation.service import Service
@@ -21,11 +21,10 @@ from ..evaluation.statistics import mean_interval
 from ..evaluation.workload import Workload
 from ..scenario import Scenario
 
-GOALS: tuple[Goal, ...] = ("confidentiality", "integrity", "availability")
 FIRST_SEED = 10_000
 """Seeds of an audit start here, above the scenario's own: no search has been scored with them."""
 NOT_RUN = "not run"
-"""Name of the figure of an attack that cannot be run on a design."""
+"""Name of the only measurement of an attack that cannot be run on a design."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,8 @@ class Audit:
         seeds: evaluation seeds; every one trains a model per draw.
         accuracy: of the service as it runs, on the test split, one value per trained model.
         chance: majority frequency of the test split.
-        attacks: the attacks that ran, in the order of the registry.
-        figures: over all trained models of all seeds.
-        curves: means over the seeds.
+        results: of every attack, in the order they ran: measurements over all trained models of all seeds, and curves as means over the
+            seeds.
     """
 
     design: Design
@@ -48,12 +46,10 @@ class Audit:
     seeds: tuple[int, ...]
     accuracy: np.ndarray
     chance: float
-    attacks: tuple[Attack, ...]
-    figures: tuple[Figure, ...]
-    curves: tuple[Curve, ...]
+    results: Mapping[Attack, AttackResult]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; what could not be measured is ``null``, its figure's ``note`` says why."""
+        """Plain JSON data; what could not be measured is ``null``, its ``note`` says why."""
         return {
             "design": self.design.to_dict(),
             "design_hash": self.design.hash,
@@ -62,23 +58,29 @@ class Audit:
             "seeds": list(self.seeds),
             "accuracy": mean_interval(self.accuracy).to_dict(),
             "chance": self.chance,
-            "attacks": [{"name": one.name, "goal": one.goal, "adversary": one.adversary} for one in self.attacks],
+            "attacks": [one.to_dict() for one in self.results],
             "figures": [
                 {
-                    "goal": figure.goal,
-                    "attack": figure.attack,
-                    "name": figure.name,
-                    "value": figure.interval.to_dict(),
-                    "control": figure.control_interval.to_dict(),
-                    "control_name": figure.control,
-                    "gain": figure.gain.to_dict(),
-                    "units": int(np.isfinite(figure.values).sum()),
-                    "note": figure.note,
+                    "goal": attack.goal,
+                    "attack": attack.name,
+                    "name": one.name,
+                    "case": one.case,
+                    "quantity": one.quantity,
+                    "headline": one.headline,
+                    "value": one.interval.to_dict(),
+                    "control": one.control_interval.to_dict(),
+                    "control_name": "" if one.control is None else one.control.name,
+                    "gain": one.gain.to_dict(),
+                    "units": int(np.isfinite(one.values).sum()),
+                    "note": one.note,
                 }
-                for figure in self.figures
+                for attack, result in self.results.items()
+                for one in result.measurements
             ],
             "curves": [
-                {"plot": curve.plot, "name": curve.name, "x": _numbers(curve.x), "y": _numbers(curve.y)} for curve in self.curves
+                {"attack": attack.name, "plot": curve.plot.title, "name": curve.name, "x": _numbers(curve.x), "y": _numbers(curve.y)}
+                for attack, result in self.results.items()
+                for curve in result.curves
             ],
         }
 
@@ -112,23 +114,27 @@ def audit(
     """
     if seeds < 1:
         raise QumosError(f"seeds is {seeds}, at least 1 is needed")
+    every = all_attacks()
+    names = [one.name for one in every]
     for name in attacks:
-        if name not in ATTACKS:
-            raise unknown("attack", name, ATTACKS)
+        if name not in names:
+            raise unknown("attack", name, names)
     scenario.check_design(design, limits=limits)
-    chosen = tuple(one for one in ATTACKS.values() if not attacks or one.name in attacks)
+    chosen = [one for one in every if not attacks or one.name in attacks]
     workload = Workload(scenario)
-    accuracy, results = [], []
+    accuracy = []
+    results: dict[Attack, list[AttackResult]] = {one: [] for one in chosen}
     steps = seeds * len(chosen)
     numbers = tuple(scenario.seed + FIRST_SEED + index for index in range(seeds))
-    with threadpool_limits(1):  # as in evaluations: the same figures on any number of cores
+    with threadpool_limits(1):  # as in evaluations: the same numbers on any number of cores
         for index, seed in enumerate(numbers):
             victim = Service.train(workload, design, seed)
-            accuracy.append(np.mean(victim.answer(victim.test, 0).argmax(axis=-1) == victim.labels[victim.test], axis=1))
+            answers = victim.answer(victim.test, "accuracy of the service").argmax(axis=-1)
+            accuracy.append(np.mean(answers == victim.labels[victim.test], axis=1))
             for position, one in enumerate(chosen):
                 if on_progress is not None:
                     on_progress(index * len(chosen) + position, steps, one.name)
-                results.append(_run(one, victim))
+                results[one].append(_run(one, victim))
     if on_progress is not None:
         on_progress(steps, steps, "done")
     labels = victim.labels[victim.rows[0].test]
@@ -138,49 +144,47 @@ def audit(
         seeds=numbers,
         accuracy=np.concatenate(accuracy),
         chance=float(np.bincount(labels).max() / len(labels)),
-        attacks=chosen,
-        figures=tuple(_gather_figures(results)),
-        curves=tuple(_gather_curves(results)),
+        results={one: AttackResult(_joined_measurements(found), _joined_curves(found)) for one, found in results.items()},
     )
 
 
 def _run(one: Attack, victim: Service) -> AttackResult:
-    """What ``one`` measured or, where it cannot be run on this design and scenario, a figure that says why."""
+    """What ``one`` measured or, where it cannot be run on this design and scenario, nothing and why."""
     try:
         return one.run(victim)
     except (QumosError, EvaluationFailure) as error:
         nothing = np.full(len(victim.rows), np.nan)
-        return AttackResult([Figure(one.goal, one.name, NOT_RUN, nothing, note=f"n/a: {one_line(error)}")])
+        return AttackResult([Measurement(NOT_RUN, "", nothing, note=f"n/a: {one_line(error)}", headline=True)])
 
 
-def _gather_figures(results: Sequence[AttackResult]) -> list[Figure]:
-    """Figures of the same attack and name, from several seeds, as one."""
-    groups: dict[tuple[str, str], list[Figure]] = {}
+def _joined_measurements(results: Sequence[AttackResult]) -> list[Measurement]:
+    """Those of the same name, from several seeds, as one."""
+    groups: dict[str, list[Measurement]] = {}
     for result in results:
-        for figure in result.figures:
-            groups.setdefault((figure.attack, figure.name), []).append(figure)
+        for one in result.measurements:
+            groups.setdefault(one.name, []).append(one)
     return [_joined(same) for same in groups.values()]
 
 
-def _joined(same: Sequence[Figure]) -> Figure:
-    """One figure of several seeds; a seed in which it could not be measured may lack its control."""
-    model = next((figure for figure in same if figure.control), same[0])
-    controls = None
-    if model.controls is not None:
-        controls = np.concatenate([np.full(len(one.values), np.nan) if one.controls is None else one.controls for one in same])
-    notes = list(dict.fromkeys(figure.note for figure in same if figure.note))
+def _joined(same: Sequence[Measurement]) -> Measurement:
+    """One measurement of several seeds; a seed in which it could not be made may lack its control."""
+    model = next((one for one in same if one.control is not None), same[0])
+    control = model.control
+    if control is not None and isinstance(control.values, np.ndarray):
+        control = Control(control.name, np.concatenate([one.controls for one in same]))
+    notes = list(dict.fromkeys(one.note for one in same if one.note))
     return replace(
         model,
-        values=np.concatenate([figure.values for figure in same]),
-        controls=controls,
+        values=np.concatenate([one.values for one in same]),
+        control=control,
         # Notes with counts of one seed each would fill a page.
         note=notes[0] + (" (first seed)" if len(notes) > 1 else "") if notes else "",
     )
 
 
-def _gather_curves(results: Sequence[AttackResult]) -> list[Curve]:
+def _joined_curves(results: Sequence[AttackResult]) -> list[Curve]:
     """Curves of the same plot, name and points, from several seeds, as their mean."""
-    groups: dict[tuple[str, str, tuple[float, ...]], list[Curve]] = {}
+    groups: dict[tuple[Plot, str, tuple[float, ...]], list[Curve]] = {}
     for result in results:
         for curve in result.curves:
             groups.setdefault((curve.plot, curve.name, tuple(curve.x)), []).append(curve)

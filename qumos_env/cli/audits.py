@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 from threadpoolctl import threadpool_limits
 
 from ..design import Design
@@ -24,15 +25,19 @@ def audit(
     design: DesignArgument,
     scenario: ScenarioOption,
     seeds: Annotated[int, typer.Option(min=1, help="Fresh evaluation seeds.")] = 3,
-    attack: Annotated[list[str] | None, typer.Option("--attack", "-a", help="Only this attack; may be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file of the report; the same figures as JSON beside it.")] = None,
+    attack: Annotated[
+        list[str] | None, typer.Option("--attack", "-a", help="Only this attack of those that `qumos attacks` lists; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML file of the report; the same measurements as JSON beside it.")
+    ] = None,
     reference: Annotated[bool, typer.Option("--reference", help="Do not hold the design against the scenario's limits.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Print all figures, not the main ones alone.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print all measurements, not the main ones alone.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Attack a design in every known way, and print each figure beside its control."""
+    """Attack a design in every known way, and print what that yields beside its control; ``qumos attacks`` lists the ways."""
     from ..audit import audit as run_audit
-    from ..audit.report import HEADINGS, by_goal, html_page, table_rows, text
+    from ..audit.report import by_goal, html_page, table_rows, text
     from ..evaluation.statistics import mean_interval
 
     if out is not None:
@@ -50,17 +55,37 @@ def audit(
         f"design {loaded.hash[:12]} in {found.scenario.name}: {len(found.seeds)} fresh seeds, {len(found.accuracy)} models; "
         f"the service is right on {text(mean_interval(found.accuracy))} of the test rows, chance {found.chance:.3f}"
     )
-    for goal, figures in by_goal(found, summary=not full).items():
-        table = Table(title=goal.capitalize(), title_justify="left")
-        for heading in HEADINGS:
-            table.add_column(heading, justify="right" if heading in ("value", "control", "gain") else "left", overflow="fold")
-        for row in table_rows(figures, notes=full):
-            table.add_row(*row)
+    for goal, attacks in by_goal(found, summary=not full).items():
+        table = _measurement_table(goal.capitalize())
+        for one, measurements in attacks.items():
+            table.add_row(Text(one.name, "bold"), "", "", "", Text(one.title, "bold"))
+            for row in table_rows(measurements, notes=full):
+                table.add_row(*row)
+            table.add_section()
         console().print(table)
     if not full:
-        console().print(f"{len(found.figures)} figures in all: --full prints them, --out writes them with plots", style="dim")
+        total = sum(len(result.measurements) for result in found.results.values())
+        console().print(f"{total} measurements in all: --full prints them, --out writes them with plots", style="dim")
     if out is not None:
         console().print(f"wrote {out} and {out.with_suffix('.json').name}")
+
+
+@app.command()
+def attacks(as_json: JsonOption = False) -> None:
+    """The attacks of an audit, by what they threaten."""
+    from ..attacks.registry import GOALS
+    from ..attacks.suite import all_attacks
+
+    every = all_attacks()
+    if as_json:
+        typer.echo(json.dumps([one.to_dict() for one in every], indent=2))
+        return
+    for goal in GOALS:
+        table = Table("attack", "title", "the adversary", title=goal.capitalize(), title_justify="left", show_lines=True)
+        for one in every:
+            if one.goal == goal:
+                table.add_row(one.name, one.title, one.adversary)
+        console().print(table)
 
 
 @app.command()
@@ -70,11 +95,12 @@ def membership(
     seed: SeedOption = None,
     shots: Annotated[str, typer.Option(help="Shots of the service, 'exact' for none.")] = "10,100,1000,exact",
     repeats: Annotated[str, typer.Option(help="How often the attacker asks the same row.")] = "1,10",
-    protocol: Annotated[str, typer.Option(help="ours, or qmu for the published recall figure beside ours.")] = "ours",
+    protocol: Annotated[str, typer.Option(help="ours, or qmu for the published recall beside ours.")] = "ours",
     as_json: JsonOption = False,
 ) -> None:
     """Shots against leakage: accuracy and membership AUC of a design by shots and repeated questions."""
-    from ..attacks.confidentiality.membership_shots import qmu_protocol, shots_study
+    from ..attacks.confidentiality.membership_shots import shots_study
+    from ..attacks.confidentiality.qmu_protocol import qmu_protocol
     from ..audit.report import table_rows, text
     from ..evaluation.service import Service
     from ..evaluation.workload import Workload
@@ -89,13 +115,13 @@ def membership(
     with progress_bar("shots") as move, threadpool_limits(1):
         victim = Service.train(workload, loaded, number)
         rows = shots_study(victim, levels, counts, on_progress=move)
-        published = qmu_protocol(victim).figures if protocol == "qmu" else []
+        published = qmu_protocol(victim) if protocol == "qmu" else []
     if as_json:
-        figures = [{"name": one.name, "value": one.interval.to_dict(), "control": one.control_interval.to_dict()} for one in published]
+        recalls = [{"name": one.name, "value": one.interval.to_dict(), "control": one.control_interval.to_dict()} for one in published]
         levels_found = [
             {"shots": row.shots, "repeats": row.repeats, "accuracy": row.accuracy.to_dict(), "auc": row.auc.to_dict()} for row in rows
         ]
-        typer.echo(json.dumps({"shots": levels_found, "qmu": figures}, indent=2))
+        typer.echo(json.dumps({"shots": levels_found, "qmu": recalls}, indent=2))
         return
     table = Table(title=f"membership of design {loaded.hash[:12]} in {chosen.name}", title_justify="left")
     for heading in ("shots", "repeats", "test accuracy", "membership AUC"):
@@ -104,11 +130,9 @@ def membership(
         table.add_row("exact" if row.shots is None else str(row.shots), str(row.repeats), text(row.accuracy), text(row.auc))
     console().print(table)
     if published:
-        table = Table(title="the published protocol (arXiv 2509.06086) beside held-out figures", title_justify="left")
-        for heading in ("figure", "value", "control", "what the control is"):
-            table.add_column(heading, justify="right" if heading in ("value", "control") else "left", overflow="fold")
-        for _, name, value, control, _, what in table_rows(published):
-            table.add_row(name, value, control, what)
+        table = _measurement_table("the published protocol (arXiv 2509.06086) beside held-out rows")
+        for found in table_rows(published):
+            table.add_row(*found)
         console().print(table)
 
 
@@ -142,6 +166,16 @@ def unlearn(
     for note in report.notes:
         console().print(note, style="yellow")
     console().print(f"wrote {out}")
+
+
+def _measurement_table(title: str) -> Table:
+    """An empty table of measurements."""
+    from ..audit.report import COLUMNS
+
+    table = Table(title=title, title_justify="left")
+    for heading, side in COLUMNS.items():
+        table.add_column(heading, justify=side, overflow="fold")
+    return table
 
 
 def _check_report(out: Path) -> None:

@@ -8,7 +8,7 @@ of shadow models, trained with and without the row.
 All shadow arrays have a leading axis of models: ``target`` ``[P]`` is the signal of P rows at the model under attack,
 ``shadow`` ``[S, P]`` at the shadow models, ``member`` bool ``[S, P]`` whether a row trained that shadow. Every row should be in
 and out equally often: where members of the target are in one shadow fewer than its non-members, their median is noisier and
-pure noise no longer scores ½ (see ``qumos_env.attacks.shadows``). How well scores separate is ``qumos_env.attacks.roc``.
+pure noise no longer scores ½ (see ``shadow_models`` of the attacks). How well scores separate is ``qumos_env.evaluation.roc``.
 """
 
 from __future__ import annotations

@@ -113,4 +113,4 @@ class Service:
 
     def keys(self, use: str) -> Sequence[Sequence[int]]:
         """Seeds, one per draw, for the randomness that ``use`` names."""
-        return [(self.seed, index, label(str(use))) for index in range(len(self.rows))]
+        return [(self.seed, index, label(use)) for index in range(len(self.rows))]

@@ -6,7 +6,7 @@ and preprocessing, nor the other parts. Its own preprocessing is fitted on its r
 owner encodes those rows on the qubits it holds, and fits a map from raw features to these angles; for other qubits it has to
 make up its own. (A thief
 that ignores the angles it intercepts and only fits its own PCA runs the stolen circuit on the wrong features: theft then looks
-about .1 weaker than it is.) Every figure has to be read beside the no-loot controls of ``qumos_env.attacks.controls``, which use
+about .1 weaker than it is.) Every figure has to be read beside the no-loot controls of ``qumos_env.evaluation.controls``, which use
 the same rows.
 
 Tiers of a reward: ``frozen-head`` trains a new linear head on the stolen circuits; ``fine-tune`` goes on to train their angles

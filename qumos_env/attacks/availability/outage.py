@@ -15,20 +15,23 @@ from ...evaluation.controls import linear
 from ...evaluation.outage import FALLBACKS, outages
 from ...evaluation.service import Service
 from ..registry import attack
-from ..results import AttackResult, Figure
-
-_USE = 0xA7A1
+from ..results import AttackResult, Control, Measurement
 
 
-@attack("outage", "availability", "runs one provider, or keeps it from answering: the results of all its parts are withheld")
-def outage(victim: Service) -> AttackResult:
+@attack(
+    "outage",
+    goal="availability",
+    title="Withheld results",
+    adversary="runs one provider, or keeps it from answering: the results of all its parts are withheld",
+)
+def run(victim: Service) -> AttackResult:
     """Accuracy of every fallback while one provider is out, beside that of the full service.
 
     The best fallback of a provider, and the provider whose outage costs most, are chosen on the tuning rows.
     """
     tuning, train = victim.together("tuning"), victim.together("train")
     rows = np.concatenate([tuning, victim.test], axis=1)
-    inputs, keys = victim.encode(rows), victim.keys(_USE)
+    inputs, keys = victim.encode(rows), victim.keys("outage")
     labels = victim.labels[rows]
 
     def accuracies(predicted: np.ndarray) -> tuple[float, np.ndarray]:
@@ -36,23 +39,25 @@ def outage(victim: Service) -> AttackResult:
         return float(right[:, : tuning.shape[1]].mean()), right[:, tuning.shape[1] :].mean(axis=1)
 
     _, full = accuracies(victim.model.answers(victim.trained, inputs, keys).argmax(axis=-1))
+    control = Control("full service", full)
+    measurements = []
 
-    def figure(name: str, values: np.ndarray, note: str = "") -> Figure:
-        return Figure("availability", "outage", f"{name}: accuracy", values, full, "full service", note=note)
+    def measured(case: str, values: np.ndarray, note: str = "", headline: bool = True) -> None:
+        measurements.append(Measurement(case, "accuracy", values, control, note, headline))
 
-    figures = []
     best: dict[str, tuple[float, np.ndarray]] = {}
     for provider, one in outages(victim.model, victim.trained, victim.encode(train), victim.labels[train], inputs, keys).items():
         found = {name: accuracies(fallback(one).argmax(axis=-1)) for name, fallback in FALLBACKS.items()}
-        figures += [figure(f"without {provider}, {name}", tested) for name, (_, tested) in found.items()]
+        for name, (_, tested) in found.items():
+            measured(f"without {provider}, {name}", tested, headline=False)
         chosen = max(found, key=lambda name: found[name][0])
         best[provider] = found[chosen]
-        figures.append(figure(f"without {provider}, best fallback", best[provider][1], f"on the tuning rows: {chosen}"))
+        measured(f"without {provider}, best fallback", best[provider][1], f"on the tuning rows: {chosen}")
     worst = min(best, key=lambda provider: best[provider][0])
-    figures.append(figure("worst outage, best fallback", best[worst][1], f"on the tuning rows: {worst} missing"))
+    measured("worst outage, best fallback", best[worst][1], f"on the tuning rows: {worst} missing")
     plain = np.stack([linear(victim.features[a], victim.labels[a], victim.features[b]) for a, b in zip(train, victim.test, strict=True)])
     truth = victim.labels[victim.test]
-    figures.append(figure("no provider, linear model on raw features", (plain == truth).mean(axis=1)))
+    measured("no provider, linear model on raw features", (plain == truth).mean(axis=1))
     majority = np.array([np.bincount(victim.labels[one]).argmax() for one in train])
-    figures.append(figure("no provider, majority class", (majority[:, None] == truth).mean(axis=1)))
-    return AttackResult(figures)
+    measured("no provider, majority class", (majority[:, None] == truth).mean(axis=1), headline=False)
+    return AttackResult(measurements)

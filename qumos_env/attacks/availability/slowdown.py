@@ -17,14 +17,14 @@ import numpy as np
 from scipy.optimize import brentq
 
 from ...evaluation.service import Service
+from ...seeds import label
 from ..registry import attack
-from ..results import AttackResult, Curve, Figure
+from ..results import AttackResult, Control, Curve, Measurement, Plot
 
 PERCENTILE = 0.95
 QUERIES = 500
 # Relaxation times of a queue, 1/(1 − √ρ)² service times each, for which it runs before it counts as in equilibrium.
 _RELAXATIONS = 8
-_USE = 0x51CC
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,18 @@ ATTACKS_ON_ONE = {
     "flooding to 90 % utilisation": Load(utilisation=0.9),
     "silence on 10 % of queries": Load(silence=0.1),
 }
+QUANTITIES = ("mean response time", "95th percentile")
+"""What is measured; the first stands in the summary."""
+PLOT = Plot("response time under flooding", "utilisation of one provider", "mean, in service times")
 
 
-@attack("slowdown", "availability", "slows down or floods one provider, or keeps it from answering some queries")
-def slowdown(victim: Service) -> AttackResult:
+@attack(
+    "slowdown",
+    goal="availability",
+    title="Slow or flooded provider",
+    adversary="slows down or floods one provider, or keeps it from answering some queries",
+)
+def run(victim: Service) -> AttackResult:
     """Response time of the service, simulated once per draw, beside that of the undisturbed service.
 
     It depends on the number of providers in the design and on nothing else of it; notes give the exact values of the formula.
@@ -128,20 +136,20 @@ def slowdown(victim: Service) -> AttackResult:
 
     def simulated(first: Load, use: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean and percentile of every draw ``[K]``."""
-        generator = np.random.default_rng([victim.seed, _USE, use])
+        generator = np.random.default_rng([victim.seed, label("response times"), use])
         loads = [first, *[NORMAL] * (providers - 1)]
         times = simulated_responses(loads, timeout, generator, (len(victim.rows), QUERIES)) / unit
         return times.mean(axis=1), np.quantile(times, PERCENTILE, axis=1)
 
     calm = simulated(NORMAL, 0)
-    figures = []
+    measurements = []
     for use, (name, load) in enumerate(ATTACKS_ON_ONE.items(), start=1):
         loads = [load, *[NORMAL] * (providers - 1)]
         exact = mean_response(loads, timeout) / unit, percentile_response(loads, timeout) / unit
-        summaries = zip(("mean response time", "95th percentile"), simulated(load, use), calm, exact, strict=True)
-        for what, values, controls, formula in summaries:
-            title, note = f"one provider, {name}: {what}", f"formula: {formula:.3f}"
-            figures.append(Figure("availability", "slowdown", title, values, controls, "undisturbed", note=note))
+        for quantity, values, controls, formula in zip(QUANTITIES, simulated(load, use), calm, exact, strict=True):
+            control, note = Control("undisturbed", controls), f"formula: {formula:.3f}"
+            case, headline = f"one provider, {name}", quantity == QUANTITIES[0]
+            measurements.append(Measurement(case, quantity, values, control, note, headline))
     utilisations = np.linspace(0.5, 0.98, 25)
     means = [mean_response([Load(one), *[NORMAL] * (providers - 1)], timeout) / unit for one in utilisations]
-    return AttackResult(figures, [Curve("response time under flooding", "mean", utilisations, np.array(means))])
+    return AttackResult(measurements, [Curve(PLOT, "mean", utilisations, np.array(means))])

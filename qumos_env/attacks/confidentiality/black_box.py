@@ -26,8 +26,6 @@ REPEATS = 3
 LEAST_FILTERED = 2 * REPEATS
 """Queries that it needs: preprocessing is fitted on two rows or more."""
 
-# What randomness is for; see Service.keys. Repeats and rounds count on from _ASK.
-_ORDER, _CLONE, _BAG, _ASK = 0xE7A0, 0xE7A1, 0xE7A2, 0xE7B0
 
 
 def most_queries(victim: Service) -> int:
@@ -49,11 +47,11 @@ def query_rows(victim: Service, budget: int) -> np.ndarray:
     most = most_queries(victim)
     if not 2 <= budget <= most:
         raise QumosError(f"query budget is {budget}; 2 to {most} queries are possible in scenario {victim.scenario.name}")
-    orders = zip(victim.keys(_ORDER), victim.rows, strict=True)
+    orders = zip(victim.keys("order of queries"), victim.rows, strict=True)
     return np.stack([np.random.default_rng(key).permutation(draw.score)[:budget] for key, draw in orders])
 
 
-def ask(victim: Service, rows: np.ndarray, answers: Answers, use: int = _ASK) -> np.ndarray:
+def ask(victim: Service, rows: np.ndarray, answers: Answers, use: str = "queries") -> np.ndarray:
     """What a clone is to repeat on ``rows`` ``[K, R]``, as probabilities ``[K, R, classes]``.
 
     Args:
@@ -105,7 +103,7 @@ def filtered(victim: Service, budget: int, answers: Answers) -> Clones:
     if budget < LEAST_FILTERED:
         raise QumosError(f"query budget is {budget}; filtering asks every query {REPEATS} times and needs {LEAST_FILTERED} at least")
     rows = query_rows(victim, budget)[:, : budget // REPEATS]
-    given = np.stack([ask(victim, rows, answers, _ASK + repeat) for repeat in range(REPEATS)])
+    given = np.stack([ask(victim, rows, answers, f"queries, repeat {repeat}") for repeat in range(REPEATS)])
     top = given.argmax(axis=-1)
     stable = (top == top[0]).all(axis=0)
     stable |= ~stable.any(axis=1, keepdims=True)
@@ -132,19 +130,20 @@ def ensemble(victim: Service, rounds: Sequence[int], answers: Answers, members: 
     model = clone_model(victim)
     rows = query_rows(victim, rounds[-1])
     starts = [0, *rounds[:-1]]
-    targets = np.concatenate(
-        [ask(victim, rows[:, start:end], answers, _ASK + number) for number, (start, end) in enumerate(zip(starts, rounds, strict=True))],
-        axis=1,
-    )
+    asked = [
+        ask(victim, rows[:, start:end], answers, f"queries, round {number}")
+        for number, (start, end) in enumerate(zip(starts, rounds, strict=True))
+    ]
+    targets = np.concatenate(asked, axis=1)
     found = []
     for number, total in enumerate(rounds):
         known = targets[:, :total]
         fitted, inputs = _encoded(victim, rows[:, :total], rows[:, :total], known)
-        bags = [np.random.default_rng([*key, member, number + 1]) for member in range(members) for key in victim.keys(_BAG)]
+        bags = [np.random.default_rng([*key, member, number + 1]) for member in range(members) for key in victim.keys("bags")]
         parameters = model.train_towards(
             np.tile(inputs, (members, 1, 1)),
             np.tile(known, (members, 1, 1)),
-            [[*key, member] for member in range(members) for key in victim.keys(_CLONE)],
+            [[*key, member] for member in range(members) for key in victim.keys("clones")],
             steps=victim.scenario.threat.steps,
             loss=huber_loss,
             weights=np.stack([bootstrap_weights(total, bag) for bag in bags]),
@@ -174,12 +173,10 @@ def _one(
     model = model or clone_model(victim)
     fitted, inputs = _encoded(victim, seen, rows, targets)
     steps = victim.scenario.threat.steps
-    return Clones(model, model.train_towards(inputs, targets, victim.keys(_CLONE), steps=steps, weights=weights), fitted)
+    return Clones(model, model.train_towards(inputs, targets, victim.keys("clones"), steps=steps, weights=weights), fitted)
 
 
-def _encoded(
-    victim: Service, seen: np.ndarray, rows: np.ndarray, targets: np.ndarray
-) -> tuple[tuple[Preprocessor, ...], np.ndarray]:
+def _encoded(victim: Service, seen: np.ndarray, rows: np.ndarray, targets: np.ndarray) -> tuple[tuple[Preprocessor, ...], np.ndarray]:
     """The adversary's preprocessing fitted on ``seen``, and its angles ``[K, R, n_qubits]`` of ``rows``, to which ``targets`` belong."""
     labels = targets if seen is rows else None
     fitted = fit_preprocessors(victim.features[seen], labels, victim.scenario.data, victim.design.n_qubits)

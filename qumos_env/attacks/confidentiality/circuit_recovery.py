@@ -24,7 +24,8 @@ from scipy.optimize import least_squares
 
 from ...design.circuits import Fragment, input_symbol, weight_symbol
 from ...errors import unknown
-from ...simulation.states import PAULI
+from ...simulation.program import InputRotation
+from ...simulation.states import PAULI, product_state
 
 EXACT = 1e-5
 """Unitary distance below which two circuits count as the same; native circuits are synthesised to about 1e-8."""
@@ -96,11 +97,8 @@ class Encoding:
 
     def states(self, angles: np.ndarray) -> np.ndarray:
         """E|0…0⟩ for rows of encoded ``angles`` ``[rows, qubits]``: complex ``[rows, 2**qubits]``."""
-        states = np.ones((len(angles), 1), complex)
-        for axis, column in zip(self.axes, angles.T, strict=True):
-            qubit = np.stack([_rotation(axis, angle)[:, 0] for angle in column])
-            states = (states[:, :, None] * qubit[:, None, :]).reshape(len(angles), -1)
-        return states
+        turns = [[InputRotation(axis, qubit, qubit)] if axis in PAULI else [] for qubit, axis in enumerate(self.axes)]
+        return product_state(turns, angles).T
 
 
 def read_encoding(first: np.ndarray, second: np.ndarray, tolerance: float = EXACT) -> Encoding:

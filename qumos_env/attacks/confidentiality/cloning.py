@@ -20,6 +20,7 @@ from ...scenario.sections import DataSection
 HUBER_DELTA = 0.5
 """Where the Huber loss of a probability turns from quadratic to linear."""
 
+
 def huber_loss(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Huber loss (Huber, 1964) of the class probabilities, summed over classes, and ∂/∂logits; see ``model.training.Loss``.
 

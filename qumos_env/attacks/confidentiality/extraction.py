@@ -23,11 +23,10 @@ import numpy as np
 
 from ...evaluation.service import Service
 from ..registry import attack
-from ..results import AttackResult, Curve, Figure
+from ..results import AttackResult, Control, Curve, Measurement, Plot
 from .black_box import LEAST_FILTERED, ask, ensemble, filtered, kernel_clone, most_queries, query_rows, single, without_service
 from .cloning import Clones
 
-NAME = "extraction"
 BUDGETS = (20, 60, 150)
 METRICS = ("accuracy", "agreement", "agreement on errors", "total variation")
 LEAST_ERRORS = 5
@@ -87,25 +86,28 @@ def budgets(victim: Service) -> tuple[int, ...]:
     return tuple(sorted({min(budget, most) for budget in BUDGETS}))
 
 
-
 @dataclass(frozen=True)
 class _Kind:
-    """A way to clone, named after what it spent, with its two controls and, if it does not apply, the reason."""
+    """A way to clone, named after what it spent, with its two controls and, if it does not apply, the reason.
+
+    ``headlines`` are the metrics that stand in the summary.
+    """
 
     name: str
     clone: Scores
     no_victim: Scores
     no_service: Scores
     reason: str = ""
+    headlines: tuple[str, ...] = ()
 
-    def figures(self, models: int) -> list[Figure]:
+    def measurements(self, models: int) -> list[Measurement]:
         """One per metric; accuracy is set beside what the adversary has without the service, the rest beside no victim."""
         found = []
         for metric in METRICS:
             values = self.clone.metric(metric) if not self.reason else np.full(models, np.nan)
-            control, beside = (NO_SERVICE, self.no_service) if metric == "accuracy" else (NO_VICTIM, self.no_victim)
+            name, beside = (NO_SERVICE, self.no_service) if metric == "accuracy" else (NO_VICTIM, self.no_victim)
             note = self.reason or _note(values, metric)
-            found.append(Figure("confidentiality", NAME, f"{self.name}: {metric}", values, beside.metric(metric), control, note=note))
+            found.append(Measurement(self.name, metric, values, Control(name, beside.metric(metric)), note, metric in self.headlines))
         return found
 
 
@@ -119,10 +121,11 @@ def _note(values: np.ndarray, metric: str) -> str:
 
 
 @attack(
-    NAME,
-    "confidentiality",
-    "is a customer with unlabelled rows and a few labelled ones: sends rows as queries, and trains clones on the labels or "
-    "probabilities that come back; knows the scenario, not the design, except where a figure says so",
+    "extraction",
+    goal="confidentiality",
+    title="Black-box extraction",
+    adversary="is a customer with unlabelled rows and a few labelled ones: sends rows as queries, and trains clones on the labels or "
+    "probabilities that come back; knows the scenario, not the design, except where a case says so",
 )
 def run(victim: Service) -> AttackResult:
     """Clones of every kind at the largest budget, beside their controls, and how they grow with the budget."""
@@ -144,22 +147,24 @@ def run(victim: Service) -> AttackResult:
     kinds = [
         _Kind(f"one clone, {full} labels", labels[-1], truth[-1], alone),
         _Kind(f"one clone, {full} probabilities", vectors[-1], truth[-1], alone),
-        _Kind(f"ensemble, {full} probabilities", bagged[-1], bagged_truth, alone),
+        _Kind(f"ensemble, {full} probabilities", bagged[-1], bagged_truth, alone, headlines=("accuracy", "agreement on errors")),
         _Kind(f"one clone of the known design, {full} probabilities", known, known_truth, known_alone),
         _Kind(f"kernel machine, {full} labels", raw, raw_truth, raw_alone),
         _filtered_kind(victim, full, truth[-1], alone),
     ]
-    figures = [figure for kind in kinds for figure in kind.figures(len(victim.rows))]
+    found = [measurement for kind in kinds for measurement in kind.measurements(len(victim.rows))]
     without = {"one clone": (truth[-1], alone), "ensemble": (bagged_truth, alone), "kernel machine": (raw_truth, raw_alone)}
     for name, (scores, control) in without.items():
-        figures.append(Figure("confidentiality", NAME, f"no victim, {name}: accuracy", scores.accuracy, control.accuracy, NO_SERVICE))
+        beside = Control(NO_SERVICE, control.accuracy)
+        found.append(Measurement(f"no victim, {name}", "accuracy", scores.accuracy, beside, headline=name == "ensemble"))
     curves = []
     for metric in ("accuracy", "agreement"):
+        plot = Plot(f"extraction: {metric} over queries", "queries", metric)
         lines = {"labels": labels, "probabilities": vectors, "ensemble, probabilities": bagged, "no victim, true labels": truth}
         for name, line in lines.items():
             means = np.array([scores.metric(metric).mean() for scores in line])
-            curves.append(Curve(f"extraction: {metric} over queries", name, np.array(spent, float), means))
-    return AttackResult(figures, curves)
+            curves.append(Curve(plot, name, np.array(spent, float), means))
+    return AttackResult(found, curves)
 
 
 def _filtered_kind(victim: Service, budget: int, no_victim: Scores, no_service: Scores) -> _Kind:

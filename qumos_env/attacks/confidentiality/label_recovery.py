@@ -16,7 +16,7 @@ doubtful ones; the steps below are this project's reading of it.)
 *Label masking.* The owner trains on labels renamed by a secret permutation and undoes it on the answers. Renaming leaves the
 grouping of the rows in plain view, so ``masked, unmasked with own rows`` lets the provider find the permutation from its few
 labelled rows (by the best assignment between their readings and their labels). Masking of this kind has no hold on the head
-``linear``, where labels are read by example in the first place; its figures are left out there.
+``linear``, where labels are read by example in the first place; its measurements are left out there.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ from ...evaluation.theft import nearest_mean_logits
 from ...model.heads import make_head
 from ...model.training import Parameters, one_hot
 from ..registry import attack
-from ..results import AttackResult, Curve, Figure
+from ..results import AttackResult, Control, Curve, Measurement, Plot
 
-NAME = "label-recovery"
 CONFIDENT = 0.9
-_PERMUTATION = 0x3A5C  # last word of the seed of the owner's renaming
+PLOT = Plot("labels read off one epoch", "passes over the train rows", "share of labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +157,14 @@ def _share(chosen: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return np.where(kept.any(axis=-1), np.sum(chosen & kept, axis=-1) / np.maximum(kept.sum(axis=-1), 1), np.nan)
 
 
-def recover_labels(victim: Service) -> AttackResult:
+@attack(
+    "label-recovery",
+    goal="confidentiality",
+    title="Label theft during training",
+    adversary="runs the training circuits of one provider: sees its qubits' encoded angles and outcomes per epoch and row, not the labels; "
+    "has a few labelled rows of its own",
+)
+def run(victim: Service) -> AttackResult:
     """Share of the training labels that every provider recovers; see the module.
 
     The control is the share of the largest class of the train rows or, where the provider uses its own labelled rows, what the
@@ -173,59 +179,51 @@ def recover_labels(victim: Service) -> AttackResult:
     masked = None
     if victim.model.settings.head != "linear":
         masked = training_traffic(victim, np.take_along_axis(_secret_names(victim), truth, axis=1))
-    figures, curves = [], []
+    found, curves = [], []
     for provider in victim.scenario.provider_names:
         qubits = [qubit for part in victim.design.held_by(provider) for qubit in part.qubits]
         if qubits:
             spy = _Eavesdropper(victim, qubits, victim.encode(own_rows), victim.labels[own_rows])
-            figures += _figures(spy, provider, truth, plain, masked)
+            found += _measured(spy, provider, truth, plain, masked)
             right = (spy.readings(plain) == truth).mean(axis=(1, 2))
-            curves.append(Curve("labels read off one epoch", provider, np.arange(1, len(right) + 1, dtype=float), right))
-    return AttackResult(figures, curves)
+            curves.append(Curve(PLOT, provider, np.arange(1, len(right) + 1, dtype=float), right))
+    return AttackResult(found, curves)
 
 
-def _figures(spy: _Eavesdropper, provider: str, truth: np.ndarray, plain: Traffic, masked: Traffic | None) -> list[Figure]:
+def _measured(spy: _Eavesdropper, provider: str, truth: np.ndarray, plain: Traffic, masked: Traffic | None) -> list[Measurement]:
     n_classes = spy.victim.n_classes
     everything = np.ones(truth.shape, bool)
     by_example = spy.without_traffic(plain) == truth
+    largest = [truth == label for label in range(n_classes)]
 
-    def figure(name: str, right: np.ndarray, kept: np.ndarray = everything, *, own_rows: bool = masked is None, note: str = "") -> Figure:
+    def share(
+        way: str, right: np.ndarray, kept: np.ndarray = everything, *, own_rows: bool = masked is None, note: str = ""
+    ) -> Measurement:
         if own_rows:
-            control, meaning = _share(by_example, kept), "nearest class mean of own rows, no traffic"
+            control = Control("nearest class mean of own rows, no traffic", _share(by_example, kept))
         else:
-            control, meaning = np.max([_share(truth == label, kept) for label in range(n_classes)], axis=0), "share of the largest class"
-        return Figure("confidentiality", NAME, f"{provider}{name}: labels recovered", _share(right, kept), control, meaning, note=note)
+            control = Control("share of the largest class", np.max([_share(one, kept) for one in largest], axis=0))
+        return Measurement(f"{provider}{way}", "labels recovered", _share(right, kept), control, note, headline=not way)
 
     votes = count_votes(spy.readings(plain), n_classes)
     sure = votes.shares >= CONFIDENT
-    figures = [
-        figure("", votes.winners == truth),
-        figure(", pruned", votes.winners == truth, sure, note=f"of the rows kept, {sure.mean():.0%} of all"),
-        figure(", repaired", repaired(plain.inputs[..., spy.qubits], votes) == truth),
+    found = [
+        share("", votes.winners == truth),
+        share(", pruned", votes.winners == truth, sure, note=f"of the rows kept, {sure.mean():.0%} of all"),
+        share(", repaired", repaired(plain.inputs[..., spy.qubits], votes) == truth),
     ]
     if masked is not None:
         hidden = count_votes(spy.readings(masked), n_classes).winners
         own = zip(spy.own_readings(masked), spy.own_labels, hidden, strict=True)
-        found = np.stack([unmask(readings, labels, n_classes)[row] for readings, labels, row in own])
-        figures += [
-            figure(", masked", hidden == truth),
-            figure(", masked, unmasked with own rows", found == truth, own_rows=True),
+        unmasked = np.stack([unmask(readings, labels, n_classes)[row] for readings, labels, row in own])
+        found += [
+            share(", masked", hidden == truth),
+            share(", masked, unmasked with own rows", unmasked == truth, own_rows=True),
         ]
-    return figures
+    return found
 
 
 def _secret_names(victim: Service) -> np.ndarray:
     """The owner's renaming of the classes, one permutation per draw, ``[K, classes]``."""
-    keys: Sequence[Sequence[int]] = victim.keys(_PERMUTATION)
+    keys: Sequence[Sequence[int]] = victim.keys("renaming of classes")
     return np.stack([np.random.default_rng(key).permutation(victim.n_classes) for key in keys])
-
-
-@attack(
-    NAME,
-    "confidentiality",
-    "runs the training circuits of one provider: sees its qubits' encoded angles and outcomes per epoch and row, not the labels; has "
-    "a few labelled rows of its own",
-)
-def run(victim: Service) -> AttackResult:
-    """See ``recover_labels``."""
-    return recover_labels(victim)

@@ -23,12 +23,11 @@ from ...evaluation.service import Service
 from ...evaluation.workload import Workload
 from ...model.qnn import QNN
 from ...model.training import Parameters
+from ...seeds import label
 
 DEFAULT_SHADOWS = 16
 
 # Uses of the service's shots; far from the question numbers of other attacks.
-_POOL_USE, _POPULATION_USE = 0x5AD0, 0x5AD1
-_SHADOW_KEY = 0x5AD2
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +82,7 @@ class Shadows:
         preprocessors = tuple(workload.owner(half) for half in rows)
         inputs = np.stack([fitted.transform(dataset.features[half]) for fitted, half in zip(preprocessors, rows, strict=True)])
         model = workload.model(design)
-        keys = tuple((seed, index, _SHADOW_KEY) for index in range(count))
+        keys = tuple((seed, index, label("shadow models")) for index in range(count))
         trained = model.train_many(inputs, dataset.labels[rows], keys)
         return cls(workload, model, trained, preprocessors, keys, halves.pool, halves.member, halves.outside)
 
@@ -100,7 +99,7 @@ class Shadows:
         pool = np.union1d(trained_on[0], trained_on[1])
         member = np.stack([np.isin(pool, rows) for rows in trained_on])
         population = np.setdiff1d(victim.workload.protocol.rest, pool)
-        keys = tuple((victim.seed, index, _SHADOW_KEY) for index in range(len(victim.rows)))
+        keys = tuple((victim.seed, index, label("shadow models")) for index in range(len(victim.rows)))
         return cls(victim.workload, victim.model, victim.trained, victim.preprocessors, keys, pool, member, population)
 
     @classmethod
@@ -114,20 +113,20 @@ class Shadows:
             return cls.of(victim)
         return cls.train(victim.workload, victim.design, victim.seed, count)
 
-    def answers(self, rows: np.ndarray, use: int) -> np.ndarray:
-        """What the models answer to row numbers ``rows`` ``[R]`` as a service: ``[M, R, classes]``; ``use`` numbers the shots."""
+    def answers(self, rows: np.ndarray, use: str) -> np.ndarray:
+        """What the models answer to row numbers ``rows`` ``[R]`` as a service: ``[M, R, classes]``; ``use`` names the question."""
         features = self.workload.protocol.dataset.features[rows]
         inputs = np.stack([fitted.transform(features) for fitted in self.preprocessors])
-        return self.model.answers(self.trained, inputs, [(*key, use) for key in self.keys])
+        return self.model.answers(self.trained, inputs, [(*key, label(use)) for key in self.keys])
 
     def signals(self) -> Signals:
         """What the models say of the rows of the pool and of the population."""
         labels = self.workload.protocol.dataset.labels
-        answers = self.answers(self.pool, _POOL_USE)
+        answers = self.answers(self.pool, "pool")
         return Signals(
             losses=loss_scores(answers, labels[self.pool]),
             sure=label_probabilities(answers, labels[self.pool]),
-            population=label_probabilities(self.answers(self.population, _POPULATION_USE), labels[self.population]),
+            population=label_probabilities(self.answers(self.population, "population"), labels[self.population]),
             member=self.member,
         )
 

@@ -37,18 +37,18 @@ from ...evaluation.controls import linear
 from ...evaluation.service import Service
 from ...evaluation.theft import Thief, guess_rest
 from ...model.training import Parameters
+from ...seeds import label
 from ..registry import attack
-from ..results import AttackResult, Curve, Figure
-from .theft import C_STAR, Outcome, Scene, taught
+from ..results import AttackResult, Control, Curve, Measurement, Plot
+from .stealing import Outcome, Scene, taught
 
-NAME = "side-channels"
 STRENGTHS = (0.0, 0.1, 0.3, 0.6, 1.0)
+HEADLINE = 0.3
+"""The strength that stands in the summary."""
 SHOTS = 1000
 """Shots per query of a design that is served exactly."""
 MOST_QUERIES = 100
 """Queries of its own with which a tenant learns to read."""
-_COMMONEST = "commonest answer to its own queries"
-_ANSWERS, _OWN_ANSWERS, _TRACE = 0x51DE, 0x51DF, 0x7ACE
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def read_power_trace(victim: Service, provider: str, strength: float) -> Trace:
     design = victim.design
     weights = {placed: number for number, placed in enumerate(one for one in design.placed_gates if one.gate.trainable)}
     placed = [one for part in design.held_by(provider) for one in part.gates]
-    generator = np.random.default_rng([victim.seed, _TRACE, victim.scenario.provider_names.index(provider)])
+    generator = np.random.default_rng([victim.seed, label("power trace"), victim.scenario.provider_names.index(provider)])
     noticed, right, other = generator.random((3, len(placed)))
     late = generator.normal(size=len(placed))
     encoded = generator.random(design.n_qubits) < strength
@@ -122,7 +122,7 @@ def trace_theft(scene: Scene, provider: str, strength: float) -> Outcome:
     victim, scenario = scene.victim, scene.victim.scenario
     trace = read_power_trace(victim, provider, strength)
     design, angles = trace.design, trace.angles
-    use = scenario.provider_names.index(provider)
+    use = f"power trace of {provider}"
     if not design.gates:
         design = guess_rest(victim.design, {part.index for part in victim.design.parts if part.provider != provider})
         angles = np.stack([initial_angles(design, key) for key in victim.keys(use)])
@@ -187,18 +187,17 @@ class Tenant:
         """Share of the answers to others' queries that it reads off, ``[K]``."""
         shares = []
         for index, own_answers in enumerate(self.own_answers):
-            generator = np.random.default_rng([self.seed, index, _TRACE])
+            generator = np.random.default_rng([self.seed, index, label("power trace")])
             own = channel(self.own[index], strength, self.shots, generator)
             others = channel(self.others[index], strength, self.shots, generator)
             shares.append(np.mean(taught(linear, own, own_answers, others) == self.answers[index]))
         return np.array(shares)
 
-
     @property
-    def blind(self) -> np.ndarray:
-        """Share of the answers to others' queries that are the commonest of its own, ``[K]``."""
+    def blind(self) -> Control:
+        """Share of the answers to others' queries that are the commonest of its own."""
         commonest = np.array([np.bincount(own).argmax() for own in self.own_answers])
-        return (self.answers == commonest[:, None]).mean(axis=1)
+        return Control("commonest answer to its own queries", (self.answers == commonest[:, None]).mean(axis=1))
 
 
 def tenant_of(victim: Service, provider: str) -> Tenant:
@@ -209,60 +208,46 @@ def tenant_of(victim: Service, provider: str) -> Tenant:
     def values(asked: np.ndarray) -> np.ndarray:
         return victim.model.stack.readout(victim.trained.angles, victim.encode(asked))[..., qubits]
 
-    own_answers, answers = (victim.answer(asked, use).argmax(axis=-1) for asked, use in ((rows, _OWN_ANSWERS), (victim.test, _ANSWERS)))
+    own_answers = victim.answer(rows, "thief's questions").argmax(axis=-1)
+    answers = victim.answer(victim.test, "test rows").argmax(axis=-1)
     return Tenant(values(rows), values(victim.test), own_answers, answers, victim.design.shots or SHOTS, victim.seed)
 
 
-def side_channels(victim: Service, strengths: Sequence[float] = STRENGTHS) -> AttackResult:
-    """Every channel at every provider: a figure per strength above 0, and curves over all ``strengths``.
+@attack(
+    "side-channels",
+    goal="confidentiality",
+    title="Side channels of a provider's machine",
+    adversary="watches the power of one provider's electronics, or is a tenant of its machine after or beside the service; has a few "
+    "labelled rows, or answers to queries of its own",
+)
+def run(victim: Service, strengths: Sequence[float] = STRENGTHS) -> AttackResult:
+    """Every channel at every provider: a measurement per strength above 0, and curves over all ``strengths``.
 
     Raises:
         QumosError: a strength is not in [0, 1].
         EvaluationFailure: a thief's training diverged.
     """
     scene = Scene(victim)
-    result = AttackResult()
+    found: list[Measurement] = []
+    curves = []
+
+    def sweep(provider: str, channel: str, quantity: str, measure: Callable[[float], np.ndarray], control: Control) -> None:
+        values = [measure(strength) for strength in strengths]
+        for strength, one in zip(strengths, values, strict=True):
+            if strength:
+                case = f"{provider}, {channel}, strength {strength:g}"
+                found.append(Measurement(case, quantity, one, control, headline=strength == HEADLINE))
+        plot = Plot(f"{quantity} by {channel}", "strength", quantity)
+        curves.append(Curve(plot, provider, np.array(strengths), np.mean(values, axis=1)))
+
     for provider in victim.scenario.provider_names:
-        if not victim.design.held_by(provider):
-            continue
-        tenant = tenant_of(victim, provider)
-        stolen = partial(_trace_accuracy, scene, provider)
-        _sweep(result, f"{provider}, power trace", "accuracy", stolen, strengths, scene.control, C_STAR)
-        for name, channel in LEAKS.items():
-            recovered = partial(tenant.recovered, channel)
-            _sweep(result, f"{provider}, {name}", "answers recovered", recovered, strengths, tenant.blind, _COMMONEST)
-    return result
+        if victim.design.held_by(provider):
+            tenant = tenant_of(victim, provider)
+            sweep(provider, "power trace", "accuracy", partial(_trace_accuracy, scene, provider), scene.control)
+            for name, channel in LEAKS.items():
+                sweep(provider, name, "answers recovered", partial(tenant.recovered, channel), tenant.blind)
+    return AttackResult(found, curves)
 
 
 def _trace_accuracy(scene: Scene, provider: str, strength: float) -> np.ndarray:
     return trace_theft(scene, provider, strength).test
-
-
-def _sweep(
-    result: AttackResult,
-    channel: str,
-    quantity: str,
-    measure: Callable[[float], np.ndarray],
-    strengths: Sequence[float],
-    controls: np.ndarray,
-    control: str,
-) -> None:
-    """Adds to ``result`` a figure per strength above 0, and the curve over all of them; ``channel`` is that of a provider."""
-    found = [measure(strength) for strength in strengths]
-    for strength, values in zip(strengths, found, strict=True):
-        if strength:
-            name = f"{channel}, strength {strength:g}: {quantity}"
-            result.figures.append(Figure("confidentiality", NAME, name, values, controls, control))
-    provider, _, kind = channel.partition(", ")
-    result.curves.append(Curve(f"{quantity} by {kind}", provider, np.array(strengths), np.mean(found, axis=1)))
-
-
-@attack(
-    NAME,
-    "confidentiality",
-    "watches the power of one provider's electronics, or is a tenant of its machine after or beside the service; has a few labelled "
-    "rows, or answers to queries of its own",
-)
-def run(victim: Service) -> AttackResult:
-    """See ``side_channels``."""
-    return side_channels(victim)

@@ -1,7 +1,7 @@
 """Theft by a provider that is sent transpiled circuits only.
 
 The provider runs native circuits, one per query, and knows the encoded inputs of its own queries. From two of them it recovers the
-encoding, and then the trained part in three ways (``qumos_env.attacks.circuit_recovery``):
+encoding, and then the trained part in three ways (``circuit_recovery``):
 
 - ``black box``: as a unitary. It runs other inputs through it but has no angles to train.
 - ``known gates``: as the angles of the designer's gate list, where that is known (a published ansatz, or read off pulses).
@@ -29,8 +29,10 @@ from ...design.circuits import Fragment, joint_fragments
 from ...evaluation.service import Service
 from ...evaluation.theft import Thief
 from ...model.training import Parameters
+from ...seeds import label
+from ...simulation.layers import z_signs
 from ..registry import attack
-from ..results import AttackResult, Figure
+from ..results import AttackResult, Control, Measurement
 from .circuit_recovery import (
     EXACT,
     GATESETS,
@@ -43,19 +45,28 @@ from .circuit_recovery import (
     native_circuit,
     read_encoding,
 )
-from .theft import C_STAR, Scene
+from .stealing import Scene
 
-NAME = "transpiled-theft"
 MAX_QUBITS = 5
 """Widest fragment whose unitary is recovered; the work grows as 16**qubits."""
 RESTARTS = 8
 GUESS_RESTARTS = 3
 _TOO_WIDE = f"a fragment of more than {MAX_QUBITS} qubits is not recovered"
 _NO_REMAINDER = "inputs enter more than once, or not at all: no remainder common to all queries was found"
-_RANDOM = 0x4A7D  # last word of the seed of the control's angles
 _ROTATIONS = (("ry",), ("rx",), ("rx", "rz"), ("ry", "rz"))
 _ENTANGLERS = ("cz", "cx", "rzz")
 _MAX_LAYERS = 3
+# What is measured of every provider: how it was recovered, and the quantity.
+_What = tuple[str, str]
+_AXES: _What = ("", "encoding axes recovered")
+_KNOWN_GATES: tuple[_What, ...] = (
+    (", known gates", "unitary distance"),
+    (", known gates", "angle error (rad)"),
+    (", known gates, fine-tune", "accuracy"),
+)
+_GUESSED: tuple[_What, ...] = ((", guessed ansatz", "unitary distance"), (", guessed ansatz, fine-tune", "accuracy"))
+_BLACK_BOX: tuple[_What, ...] = ((", black box", "readout error"), (", black box, frozen-head", "accuracy"))
+_HEADLINE = _GUESSED[1]
 _AXIS_SEEN = {"rx": "X", "ry": "Y", "rz": "X"}  # see circuit_recovery: about Z, the encoding is preceded by H
 
 
@@ -178,10 +189,10 @@ class BlackBoxThief(Thief):
         """⟨Z⟩ ``[K, rows, n_qubits]`` for encoded ``inputs`` ``[K, rows, n_qubits]``; 0 for qubits that are not held."""
         values = np.zeros(inputs.shape)
         for qubits, boxes in self._boxes:
-            bits = (np.arange(2 ** len(qubits))[:, None] >> np.arange(len(qubits) - 1, -1, -1)) & 1
+            signs = np.stack([z_signs([qubit], len(qubits)) for qubit in range(len(qubits))], axis=1)
             for index, (encoding, remainder) in enumerate(boxes):
                 states = encoding.states(inputs[index][:, qubits]) @ remainder.T
-                values[index][:, qubits] = np.abs(states) ** 2 @ (1 - 2 * bits)
+                values[index][:, qubits] = np.abs(states) ** 2 @ signs
         return values
 
 
@@ -189,7 +200,14 @@ def _black_box(seen: Sighting) -> tuple[Encoding, np.ndarray]:
     return seen.encoding, seen.unitaries[0] @ seen.encoding.unitary(seen.inputs[0]).conj().T
 
 
-def transpiled_theft(victim: Service, gateset: str | None = None, resolution: float = 0.0) -> AttackResult:
+@attack(
+    "transpiled-theft",
+    goal="confidentiality",
+    title="Theft behind a transpiler",
+    adversary="runs one provider's native circuits, also for queries of its own, whose encoded inputs it knows; has a few labelled rows; "
+    "undoes the transpilation and steals with what it recovers",
+)
+def run(victim: Service, gateset: str | None = None, resolution: float = 0.0) -> AttackResult:
     """Recovers every provider's part from its native circuits and steals with what was recovered.
 
     Args:
@@ -202,11 +220,11 @@ def transpiled_theft(victim: Service, gateset: str | None = None, resolution: fl
         EvaluationFailure: a thief's training diverged.
     """
     scene = Scene(victim)
-    figures: list[Figure] = []
+    found: list[Measurement] = []
     for number, provider in enumerate(victim.scenario.provider_names):
         if victim.design.held_by(provider):
-            figures += _ProviderAttack(scene, provider, number, gateset or _gateset(victim, provider), resolution).figures()
-    return AttackResult(figures)
+            found += _ProviderAttack(scene, provider, number, gateset or _gateset(victim, provider), resolution).measurements()
+    return AttackResult(found)
 
 
 def _gateset(victim: Service, provider: str) -> str:
@@ -221,6 +239,7 @@ class _ProviderAttack:
     def __init__(self, scene: Scene, provider: str, number: int, gateset: str, resolution: float) -> None:
         victim = scene.victim
         self.scene, self.victim, self.provider, self.number = scene, victim, provider, number
+        self.use = f"transpiled theft by {provider}"
         self.axis = victim.scenario.data.axis
         self.held = [part.index for part in victim.design.held_by(provider)]
         self.fragments = joint_fragments(victim.design, self.axis, self.held)
@@ -230,51 +249,45 @@ class _ProviderAttack:
         narrow = all(len(fragment.qubits) <= MAX_QUBITS for fragment in self.fragments)
         self.seen = [observe(victim, fragment, gateset, resolution) for fragment in self.fragments] if narrow else []
 
-    def figures(self) -> list[Figure]:
-        """All figures of this provider; NaN with a reason where there is nothing to recover."""
+    def measurements(self) -> list[Measurement]:
+        """Of this provider; NaN with a reason where there is nothing to recover."""
+        if not self.seen:
+            return self._missing([_AXES, *_KNOWN_GATES, *_GUESSED, *_BLACK_BOX], _TOO_WIDE)
         return [self._encoding(), *self._known_gates(), *self._guessed(), *self._black_box()]
 
-    def _figure(self, name: str, values: np.ndarray, controls: np.ndarray | None, control: str, note: str = "") -> Figure:
-        constant = 1 / 3 if controls is None else None
-        return Figure("confidentiality", NAME, f"{self.provider}{name}", values, controls, control, constant, note)
+    def _measured(self, what: _What, values: np.ndarray, control: Control | None, note: str = "") -> Measurement:
+        way, quantity = what
+        return Measurement(f"{self.provider}{way}", quantity, values, control, note, headline=what == _HEADLINE)
 
-    def _missing(self, names: Sequence[str], note: str) -> list[Figure]:
-        nothing = np.full(self.count, np.nan)
-        return [Figure("confidentiality", NAME, f"{self.provider}{name}", nothing, note=note) for name in names]
+    def _missing(self, everything: Sequence[_What], note: str) -> list[Measurement]:
+        return [self._measured(what, np.full(self.count, np.nan), None, note) for what in everything]
 
-    def _encoding(self) -> Figure:
-        name = ": encoding axes recovered"
-        if not self.seen:
-            return self._missing([name], _TOO_WIDE)[0]
+    def _encoding(self) -> Measurement:
         right = [[[axis == _AXIS_SEEN[self.axis] for axis in one.encoding.axes] for one in sightings] for sightings in self.seen]
-        return self._figure(name, np.concatenate(right, axis=1).mean(axis=1), None, "guessing one of three axes")
+        guess = Control("guessing one of three axes", 1 / 3)
+        return self._measured(_AXES, np.concatenate(right, axis=1).mean(axis=1), guess)
 
-    def _known_gates(self) -> list[Figure]:
-        names = ", known gates: unitary distance", ", known gates: angle error (rad)", ", known gates, fine-tune: accuracy"
-        if not self.seen:
-            return self._missing(names, _TOO_WIDE)
+    def _known_gates(self) -> list[Measurement]:
         fits = [
             resynthesise(fragment, sightings, RESTARTS, self._key(index), self.tolerance)
             for index, (fragment, sightings) in enumerate(zip(self.fragments, self.seen, strict=True))
         ]
         loot = as_parameters(self.victim.design, self.fragments, fits)
         determined = np.concatenate([[fit.identifiable for fit in found] for found in fits], axis=1)
-        outcome = self.scene.steal(self.scene.thief(self.provider), "fine-tune", "labels", loot=loot, use=self.number)
+        outcome = self.scene.steal(self.scene.thief(self.provider), "fine-tune", "labels", loot=loot, use=self.use)
         share = determined.mean() if determined.size else 0.0
         note = f"up to sign and half turns, over the {share:.0%} of the angles that the unitary determines"
         errors, blind = self._errors(loot.angles, determined), self._errors(self._random_angles(), determined)
+        apart, error, accuracy = _KNOWN_GATES
         return [
-            self._figure(names[0], _distances(fits), self._random_distances(), "random angles"),
-            self._figure(names[1], errors, blind, "random angles", note),
-            self._figure(names[2], outcome.test, self.scene.control, C_STAR),
+            self._measured(apart, _distances(fits), Control("random angles", self._random_distances())),
+            self._measured(error, errors, Control("random angles", blind), note),
+            self._measured(accuracy, outcome.test, self.scene.control),
         ]
 
-    def _guessed(self) -> list[Figure]:
-        names = ", guessed ansatz: unitary distance", ", guessed ansatz, fine-tune: accuracy"
-        if not self.seen:
-            return self._missing(names, _TOO_WIDE)
+    def _guessed(self) -> list[Measurement]:
         if len(self.fragments) < len(self.held):
-            return self._missing(names, "no textbook ansatz spans two parts")
+            return self._missing(_GUESSED, "no textbook ansatz spans two parts")
         axes = Counter(axis for sightings in self.seen for seen in sightings for axis in seen.encoding.axes)
         axis = "ry" if axes.most_common(1)[0][0] == "Y" else "rx"
         design = self.victim.design
@@ -287,33 +300,31 @@ class _ProviderAttack:
         loot = as_parameters(guess, joint_fragments(guess, axis, self.held), fits)
         scenario = self.victim.scenario
         thief = Thief(guess, self.provider, self.victim.n_classes, scenario.model, scenario.threat, axis)
-        outcome = self.scene.steal(thief, "fine-tune", "labels", loot=loot, use=self.number)
+        outcome = self.scene.steal(thief, "fine-tune", "labels", loot=loot, use=self.use)
         counts = ", ".join(f"{count} {name}" for name, count in sorted(Counter(gate.name for gate in guess.gates).items()))
+        blind = Control("random angles in the true gates", self._random_distances())
+        apart, accuracy = _GUESSED
         return [
-            self._figure(names[0], _distances(fits), self._random_distances(), "random angles in the true gates", f"guessed {counts}"),
-            self._figure(names[1], outcome.test, self.scene.control, C_STAR),
+            self._measured(apart, _distances(fits), blind, f"guessed {counts}"),
+            self._measured(accuracy, outcome.test, self.scene.control),
         ]
 
-    def _black_box(self) -> list[Figure]:
-        names = ", black box: readout error", ", black box, frozen-head: accuracy"
-        if not self.seen:
-            return self._missing(names, _TOO_WIDE)
+    def _black_box(self) -> list[Measurement]:
         if not all(one.encoding.local and "?" not in one.encoding.axes for sightings in self.seen for one in sightings):
-            return self._missing(names, _NO_REMAINDER)
+            return self._missing(_BLACK_BOX, _NO_REMAINDER)
         thief = BlackBoxThief(self.scene, self.provider, list(zip(self.fragments, self.seen, strict=True)))
         qubits = [qubit for fragment in self.fragments for qubit in fragment.qubits]
         inputs = self.victim.encode(self.victim.test)
         true = self.victim.model.stack.readout(self.victim.trained.angles, inputs)[..., qubits]
         missed = thief.readout(inputs)[..., qubits] - true
-        outcome = self.scene.steal(thief, "frozen-head", "labels", use=self.number)
-        return [
-            self._figure(names[0], _rms(missed), _rms(true.mean(axis=1, keepdims=True) - true), "the mean readout of every qubit"),
-            self._figure(names[1], outcome.test, self.scene.control, C_STAR),
-        ]
+        outcome = self.scene.steal(thief, "frozen-head", "labels", use=self.use)
+        means = Control("the mean readout of every qubit", _rms(true.mean(axis=1, keepdims=True) - true))
+        error, accuracy = _BLACK_BOX
+        return [self._measured(error, _rms(missed), means), self._measured(accuracy, outcome.test, self.scene.control)]
 
     def _random_angles(self) -> np.ndarray:
         """Angles ``[K, n_trainable]`` of a provider that saw nothing."""
-        return np.random.default_rng([*self._key(0), _RANDOM]).uniform(-np.pi, np.pi, self.victim.trained.angles.shape)
+        return np.random.default_rng([*self._key(0), label("random angles")]).uniform(-np.pi, np.pi, self.victim.trained.angles.shape)
 
     def _random_distances(self) -> np.ndarray:
         apart = np.zeros((len(self.fragments), self.count))
@@ -339,14 +350,3 @@ def _rms(values: np.ndarray) -> np.ndarray:
 
 def _distances(fits: Sequence[Sequence[Fit]]) -> np.ndarray:
     return np.mean([[fit.distance for fit in found] for found in fits], axis=0)
-
-
-@attack(
-    NAME,
-    "confidentiality",
-    "runs one provider's native circuits, also for queries of its own, whose encoded inputs it knows; has a few labelled rows; undoes "
-    "the transpilation and steals with what it recovers",
-)
-def run(victim: Service) -> AttackResult:
-    """See ``transpiled_theft``."""
-    return transpiled_theft(victim)

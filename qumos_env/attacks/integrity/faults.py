@@ -42,14 +42,6 @@ class Seat:
     crosstalk: np.ndarray
 
 
-@dataclass(frozen=True)
-class Moment:
-    """Operations of one moment of an exposed circuit: those of the ``design``, and the ``crosstalk`` behind them."""
-
-    design: tuple[cirq.Operation, ...]
-    crosstalk: tuple[cirq.Operation, ...]
-
-
 class ExposedCircuits:
     """The circuits of a design with an angle for everything that a fault may change.
 
@@ -61,7 +53,6 @@ class ExposedCircuits:
 
     Attributes:
         fragments: what is simulated, as ``joint_fragments``; the trained angles keep their numbers, the extra ones follow.
-        moments: per fragment, its circuit moment by moment.
         stack: the fragments, ready to run.
         seats: provider -> what it can reach.
     """
@@ -69,16 +60,13 @@ class ExposedCircuits:
     def __init__(self, design: Design, axis: str) -> None:
         self._design = design
         self._extra: list[tuple[str, str]] = []  # kind and provider of every extra angle
-        fragments, moments = [], []
+        fragments = []
         for fragment in joint_fragments(design, axis):
             first = design.n_trainable + len(self._extra)
-            # About Z the encoding starts with a layer of H.
-            moments.append(self._expose(fragment, encoding=axis_called(axis).depth))
-            circuit = cirq.Circuit((*moment.design, *moment.crosstalk) for moment in moments[-1])
+            circuit = self._expose(fragment, encoding=axis_called(axis).depth)
             added = range(first, design.n_trainable + len(self._extra))
             fragments.append(Fragment(fragment.qubits, (*fragment.weights, *added), circuit))
         self.fragments = tuple(fragments)
-        self.moments = tuple(moments)
         self.stack = CircuitStack(fragments, design.n_qubits)
         self.seats = {provider: self._seat(provider) for provider in dict.fromkeys(design.assignment)}
 
@@ -87,15 +75,18 @@ class ExposedCircuits:
         extra = np.array([1.0 if kind == "fixed" else 0.0 for kind, _ in self._extra])
         return np.concatenate([angles, np.broadcast_to(extra, (len(angles), len(extra)))], axis=1)
 
-    def part(self, qubit: int) -> int:
-        """The part that ``qubit`` belongs to."""
-        return self._design.partition[qubit]
+    @property
+    def homes(self) -> tuple[int, ...]:
+        """The part of every qubit."""
+        return self._design.partition
 
-    def provider(self, qubit: int) -> str:
-        """The provider that runs ``qubit``."""
-        return self._design.assignment[self.part(qubit)]
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The provider that runs each qubit."""
+        return tuple(self._design.assignment[part] for part in self._design.partition)
 
-    def _expose(self, fragment: Fragment, encoding: int) -> tuple[Moment, ...]:
+    def _expose(self, fragment: Fragment, encoding: int) -> cirq.Circuit:
+        """``fragment`` with its exponents and extra turns, behind ``encoding`` moments that nobody can drop."""
         parts = [part for part in self._design.parts if set(part.qubits) <= set(fragment.qubits)]
         outer = sorted({qubit for part in parts for qubit in (part.qubits[0], part.qubits[-1])})
         # One angle per qubit and axis for all moments: the neighbour is driven in the same way all the time.
@@ -103,12 +94,15 @@ class ExposedCircuits:
         if len(fragment.circuit) > encoding:
             for qubit in outer:
                 place = cirq.LineQubit(qubit)
-                turns += [cirq.rx(self._symbol("crosstalk", qubit)).on(place), cirq.rz(self._symbol("crosstalk", qubit)).on(place)]
-        moments = []
+                for rotation in (cirq.rx, cirq.rz):
+                    # No gate of the victim's: the hardware's noise stands behind those alone.
+                    turns.append(rotation(self._symbol("crosstalk", qubit)).on(place).with_tags(cirq.VirtualTag()))
+        exposed = cirq.Circuit()
         for depth, moment in enumerate(fragment.circuit):
-            operations = tuple(operation if depth < encoding else self._droppable(operation) for operation in moment)
-            moments.append(Moment(operations, tuple(turns) if depth >= encoding else ()))
-        return tuple(moments)
+            exposed.append(operation if depth < encoding else self._droppable(operation) for operation in moment)
+            if depth >= encoding:
+                exposed.append(turns)
+        return exposed
 
     def _droppable(self, operation: cirq.Operation) -> cirq.Operation:
         if cirq.is_parameterized(operation):
@@ -118,7 +112,7 @@ class ExposedCircuits:
         return operation ** self._symbol("fixed", qubit.x)
 
     def _symbol(self, kind: str, qubit: int) -> sympy.Symbol:
-        self._extra.append((kind, self.provider(qubit)))
+        self._extra.append((kind, self.providers[qubit]))
         return sympy.Symbol(weight_symbol(self._design.n_trainable + len(self._extra) - 1))
 
     def _seat(self, provider: str) -> Seat:
@@ -150,7 +144,7 @@ class Fault:
         name: of the fault.
         meaning: what is done, and what the strength is.
         strengths: ascending, for curves.
-        reference: the one of them that figures are about.
+        reference: the one of them that measurements are about.
         circuit: angles of the exposed circuits ``[all]`` of one model as the provider really runs them; default as they are.
         results: ⟨Z⟩ ``[rows, its qubits]`` as the provider returns it; default as measured.
         hardware: the factor on the promised error rates at which the provider really runs; default the honest one.

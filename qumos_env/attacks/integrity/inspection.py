@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...seeds import label
 from ...simulation.sampling import sampled_z
 from .faults import ANGLE_ERRORS, Fault, angle_errors
 from .noisy_circuits import NoisyCircuits
 
 HONEST_FACTORS = (0.0, 0.5, 1.0)
-_CHOICE, _CALIBRATION, _HONEST, _FAULTY = range(1, 5)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Inspector:
         chosen = order[: protocol.canaries]
         self._inputs, self._centre, self._variance = candidates[chosen], self._centre[chosen], self._variance[chosen]
         self._honest = {factor: self._outcomes(angles, factor) for factor in HONEST_FACTORS}
-        self._threshold = float(protocol.threshold(self._honest_sessions(protocol.calibration, _CALIBRATION)))
+        self._threshold = float(protocol.threshold(self._honest_sessions(protocol.calibration, "calibration")))
 
     @property
     def canaries(self) -> int:
@@ -109,18 +109,18 @@ class Inspector:
 
     def honest_scores(self) -> np.ndarray:
         """Scores ``[sessions]`` of honest sessions that did not set the threshold: above 1 is an alarm."""
-        return self._honest_sessions(self._protocol.honest, _HONEST) / self._threshold
+        return self._honest_sessions(self._protocol.honest, "honest sessions") / self._threshold
 
-    def _honest_sessions(self, sessions: int, use: int) -> np.ndarray:
+    def _honest_sessions(self, sessions: int, use: str) -> np.ndarray:
         """Statistics ``[sessions]``, each on honest hardware of random quality."""
-        generator = np.random.default_rng([*self._key, use])
+        generator = np.random.default_rng([*self._key, label(use)])
         counts = np.bincount(generator.integers(len(HONEST_FACTORS), size=sessions), minlength=len(HONEST_FACTORS))
         pairs = zip(HONEST_FACTORS, counts, strict=True)
         return np.concatenate([self._statistics(self._sampled(self._honest[factor], int(count), generator)) for factor, count in pairs])
 
     def faulty_scores(self, fault: Fault, strength: float) -> np.ndarray:
         """Scores ``[sessions]`` while the provider commits ``fault``; every session draws it anew."""
-        generator = np.random.default_rng([*self._key, _FAULTY, *fault.name.encode()])
+        generator = np.random.default_rng([*self._key, label(f"fault: {fault.name}")])
         found = []
         for _ in range(self._protocol.faulty):
             factor = HONEST_FACTORS[generator.integers(len(HONEST_FACTORS))]
@@ -161,7 +161,7 @@ class Inspector:
 
     def _sensitivity(self, undisturbed: np.ndarray, draws: int = 4) -> np.ndarray:
         """Per candidate, how far small errors of the angles move the statistic."""
-        generator = np.random.default_rng([*self._key, _CHOICE])
+        generator = np.random.default_rng([*self._key, label("choice of canaries")])
         weakest = ANGLE_ERRORS.strengths[0]
         angles = np.stack([angle_errors(self._angles, self._seat, weakest, generator) for _ in range(draws)])
         values = self._noisy.circuits.stack.readout(angles, np.broadcast_to(self._inputs, (draws, *self._inputs.shape)))

@@ -1,38 +1,38 @@
-"""Hardware of promised and of worse quality: the exposed circuits under depolarising noise and readout errors.
+"""Hardware of promised and of worse quality: the exposed circuits under gate noise and readout errors.
 
-A provider promises rates; its hardware is described by the factor on all of them. A gate that is cut between two parts is run
-as one-qubit variants on either side, so it gets the noise of a one-qubit gate on each.
+A provider promises rates; its hardware is described by the factor on all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import cirq
 import numpy as np
 
-from ...design.circuits import input_symbol, weight_symbol
+from ...model.noisy import NoisyStack
 from ...simulation.channels import NoiseSpec, ReadoutError
-from ...simulation.noise import NoisyEngine
 from .faults import ExposedCircuits
 
 # Of the order that superconducting providers publish.
 PROMISED = NoiseSpec(one_qubit=1e-3, two_qubit=1e-2, readout=ReadoutError(1e-2, 1e-2))
 # The state of n noisy qubits is one of 2n: beyond this width an audit would take minutes.
 MAX_NOISY_QUBITS = 6
+TOO_WIDE = f"n/a: a fragment of more than {MAX_NOISY_QUBITS} qubits is too wide for exact noise"
 
 
 def scaled_noise(noise: NoiseSpec, factor: float) -> NoiseSpec:
-    """``noise`` with the depolarising and readout rates times ``factor``, at most those of complete depolarisation."""
+    """``noise`` with all its rates times ``factor``, at most those of complete depolarisation, decay or confusion."""
     return NoiseSpec(
         min(factor * noise.one_qubit, 3 / 4),
         min(factor * noise.two_qubit, 15 / 16),
+        amplitude_damping=min(factor * noise.amplitude_damping, 1.0),
+        phase_damping=min(factor * noise.phase_damping, 1.0),
         readout=ReadoutError(min(factor * noise.readout.zero_as_one, 1 / 2), min(factor * noise.readout.one_as_zero, 1 / 2)),
     )
 
 
 class NoisyCircuits:
-    """Exposed circuits on noisy hardware; engines are compiled when first needed.
+    """Exposed circuits on noisy hardware; compiled when first needed.
 
     Args:
         circuits: of the design.
@@ -42,7 +42,7 @@ class NoisyCircuits:
     def __init__(self, circuits: ExposedCircuits, promised: NoiseSpec = PROMISED) -> None:
         self.circuits = circuits
         self.promised = promised
-        self._engines: dict[tuple[int, tuple[float, ...]], NoisyEngine] = {}
+        self._stacks: dict[tuple[float, ...], NoisyStack] = {}
 
     @property
     def simulable(self) -> bool:
@@ -54,46 +54,18 @@ class NoisyCircuits:
 
         ``factors`` say how much worse than promised the hardware of each provider is; 1 where nothing is said.
         """
-        values = np.zeros(inputs.shape)
-        for number, fragment in enumerate(self.circuits.fragments):
-            engine = self._engine(number, factors)
-            for model, (mine, rows) in enumerate(zip(angles, inputs, strict=True)):
-                values[model][:, list(fragment.qubits)] = engine.forward(mine[list(fragment.weights)], rows[:, list(fragment.qubits)])
-        return values
+        return self._stack(factors).readout(angles, inputs)
 
     def outcomes(self, number: int, angles: np.ndarray, inputs: np.ndarray, factors: Mapping[str, float]) -> np.ndarray:
         """Outcome probabilities ``[rows, 2**qubits]`` of fragment ``number`` of one model.
 
         ``angles`` ``[all]`` are exposed ones, ``inputs`` ``[rows, n_qubits]``; ``factors`` as in ``readout``.
         """
-        fragment = self.circuits.fragments[number]
-        return self._engine(number, factors).probabilities(angles[list(fragment.weights)], inputs[:, list(fragment.qubits)])
+        return self._stack(factors).outcomes(number, angles, inputs)
 
-    def _engine(self, number: int, factors: Mapping[str, float]) -> NoisyEngine:
-        fragment = self.circuits.fragments[number]
-        of_qubit = [factors.get(self.circuits.provider(qubit), 1.0) for qubit in fragment.qubits]
-        key = (number, tuple(of_qubit))
-        if key not in self._engines:
-            rates = {qubit: scaled_noise(self.promised, factor) for qubit, factor in zip(fragment.qubits, of_qubit, strict=True)}
-            line = [cirq.LineQubit(qubit) for qubit in fragment.qubits]
-            self._engines[key] = NoisyEngine.from_circuit(
-                self._noisy(number, rates),
-                line,
-                [cirq.PauliString(cirq.Z(qubit)) for qubit in line],
-                [input_symbol(qubit) for qubit in fragment.qubits],
-                [weight_symbol(index) for index in fragment.weights],
-                readout=[rates[qubit].readout for qubit in fragment.qubits],
-            )
-        return self._engines[key]
-
-    def _noisy(self, number: int, rates: Mapping[int, NoiseSpec]) -> cirq.Circuit:
-        circuit = cirq.Circuit()
-        for moment in self.circuits.moments[number]:
-            for operation in moment.design:
-                qubits = [qubit.x for qubit in operation.qubits if isinstance(qubit, cirq.LineQubit)]
-                if len({self.circuits.part(qubit) for qubit in qubits}) == 1:
-                    circuit += rates[qubits[0]].noisy(cirq.Circuit(operation))
-                else:
-                    circuit.append([operation, *(cirq.depolarize(rates[qubit].one_qubit)(cirq.LineQubit(qubit)) for qubit in qubits)])
-            circuit.append(moment.crosstalk)
-        return circuit
+    def _stack(self, factors: Mapping[str, float]) -> NoisyStack:
+        of_qubit = tuple(factors.get(provider, 1.0) for provider in self.circuits.providers)
+        if of_qubit not in self._stacks:
+            rates = [scaled_noise(self.promised, factor) for factor in of_qubit]
+            self._stacks[of_qubit] = NoisyStack(self.circuits.fragments, rates, self.circuits.homes)
+        return self._stacks[of_qubit]

@@ -13,11 +13,10 @@ import numpy as np
 
 from ...evaluation.service import Service
 from ..registry import attack
-from ..results import AttackResult, Curve, Figure
+from ..results import AttackResult, Control, Curve, Measurement, Plot
 
 FRACTIONS = (0.05, 0.1, 0.2)
-_CONTROL = "trained on the true labels"
-_FLIP_USE, _ANSWER_USE = 0x9015, 0x9016
+PLOT = Plot("accuracy with poisoned rows", "share of the train rows", "accuracy")
 _Flip = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
 
 
@@ -77,7 +76,7 @@ def poisoned_labels(victim: Service, flip: str, fraction: float) -> np.ndarray:
     labels, count = victim.labels[rows], round(fraction * rows.shape[1])
     answers = victim.model.probabilities(victim.trained, victim.encode(rows))
     number = list(FLIPS).index(flip)
-    generators = [np.random.default_rng([*key, number]) for key in victim.keys(_FLIP_USE)]
+    generators = [np.random.default_rng([*key, number]) for key in victim.keys("flipped labels")]
     draws = zip(labels, answers, generators, strict=True)
     return np.stack([FLIPS[flip](truth, probabilities, count, generator) for truth, probabilities, generator in draws])
 
@@ -95,33 +94,38 @@ def poisoned_accuracies(victim: Service, labels: np.ndarray) -> np.ndarray:
     keys = [(victim.seed, index) for index in range(draws)] * versions
     trained = victim.model.train_many(inputs, labels.reshape(versions * draws, -1), keys)
     tests = np.tile(victim.encode(victim.test), (versions, 1, 1))
-    answers = victim.model.answers(trained, tests, list(victim.keys(_ANSWER_USE)) * versions)
+    answers = victim.model.answers(trained, tests, list(victim.keys("answers of poisoned models")) * versions)
     right = answers.argmax(axis=-1).reshape(versions, draws, -1) == victim.labels[victim.test]
     return right.mean(axis=-1)
 
 
-@attack("poisoning", "integrity", "supplies a share of the train rows and labels them wrongly; knows all train rows and the design")
-def poisoning(victim: Service) -> AttackResult:
+@attack(
+    "poisoning",
+    goal="integrity",
+    title="Data poisoning",
+    adversary="supplies a share of the train rows and labels them wrongly; knows all train rows and the design",
+)
+def run(victim: Service) -> AttackResult:
     """Accuracy of the owner's model trained on poisoned rows, by kind of flip and fraction of the train rows."""
     tried = [(flip, fraction) for flip in FLIPS for fraction in FRACTIONS]
     found = poisoned_accuracies(victim, np.stack([poisoned_labels(victim, *one) for one in tried]))
     test = victim.labels[victim.test]
-    honest = (victim.answer(victim.test, _ANSWER_USE).argmax(axis=-1) == test).mean(axis=-1)
+    honest = (victim.answer(victim.test, "answers of poisoned models").argmax(axis=-1) == test).mean(axis=-1)
+    control = Control("trained on the true labels", honest)
     rows = victim.together("train").shape[1]
-    figures = [
-        Figure(
-            "integrity",
-            "poisoning",
-            f"{flip}, {fraction:.0%} of rows: accuracy",
+    measurements = [
+        Measurement(
+            f"{flip}, {fraction:.0%} of rows",
+            "accuracy",
             accuracies,
-            honest,
-            _CONTROL,
+            control,
             note=f"{round(fraction * rows)} of {rows} rows",
+            headline=fraction == FRACTIONS[-1],
         )
         for (flip, fraction), accuracies in zip(tried, found, strict=True)
     ]
     curves = []
     for number, flip in enumerate(FLIPS):
         means = found[number * len(FRACTIONS) : (number + 1) * len(FRACTIONS)].mean(axis=1)
-        curves.append(Curve("accuracy with poisoned rows", flip, np.array([0, *FRACTIONS]), np.array([honest.mean(), *means])))
-    return AttackResult(figures, curves)
+        curves.append(Curve(PLOT, flip, np.array([0, *FRACTIONS]), np.array([honest.mean(), *means])))
+    return AttackResult(measurements, curves)

@@ -1,6 +1,6 @@
 """What the service is worth as it really runs: exact expectation values, finite shots, and the providers' noise.
 
-No adversary is needed to lose accuracy on real hardware; every other figure of an audit has to be read beside these.
+No adversary is needed to lose accuracy on real hardware; everything else that an audit measures has to be read beside this.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from ...evaluation.service import Service
 from ...model.qnn import QNN
 from ...simulation.channels import NoiseSpec
 from ..registry import attack
-from ..results import AttackResult, Figure
+from ..results import AttackResult, Control, Measurement
 from .noisy_circuits import MAX_NOISY_QUBITS, PROMISED
 
-NAME = "service"
 SHOTS = 1000
-_EXACT = "exact expectation values"
 # Number of the question, far from those of other attacks.
-_USE = 0x5E60
 
 
-@attack(NAME, "integrity", "is nobody: the hardware itself, with finite shots and its noise")
-def service_modes(victim: Service) -> AttackResult:
+@attack(
+    "service",
+    goal="integrity",
+    title="The service as it really runs",
+    adversary="is nobody: the hardware itself, with finite shots and its noise",
+)
+def run(victim: Service) -> AttackResult:
     """Accuracy from exact expectation values, from shots, with the providers' noise, and with both."""
     design = victim.design
     named = victim.scenario.provider_noise
@@ -32,24 +34,25 @@ def service_modes(victim: Service) -> AttackResult:
     source = "noise of the scenario's providers" if named else "no provider names its noise: typical rates are assumed"
     shots = design.shots or SHOTS
     exact = _accuracy(victim, None, {})
-    figures = [_figure("exact: accuracy", exact, exact, "")]
-    figures.append(_figure(f"{shots:,} shots: accuracy", _accuracy(victim, shots, {}), exact, ""))
+    found = []
+
+    def measured(case: str, accuracies: np.ndarray, note: str = "") -> None:
+        found.append(Measurement(case, "accuracy", accuracies, Control("exact expectation values", exact), note, headline=True))
+
+    measured("exact", exact)
+    measured(f"{shots:,} shots", _accuracy(victim, shots, {}))
     widest = max(len(engine.qubits) for engine in victim.model.stack.engines)
-    for name, count in (("noise: accuracy", None), (f"noise and {shots:,} shots: accuracy", shots)):
+    for case, count in (("noise", None), (f"noise and {shots:,} shots", shots)):
         if widest > MAX_NOISY_QUBITS:
             note = f"n/a: exact noise is simulated up to {MAX_NOISY_QUBITS} qubits a fragment, one has {widest}"
-            figures.append(_figure(name, np.full(len(exact), np.nan), exact, note))
+            measured(case, np.full(len(exact), np.nan), note)
         else:
-            figures.append(_figure(name, _accuracy(victim, count, noise), exact, source))
-    return AttackResult(figures)
-
-
-def _figure(name: str, values: np.ndarray, exact: np.ndarray, note: str) -> Figure:
-    return Figure("integrity", NAME, name, values, controls=exact, control=_EXACT, note=note)
+            measured(case, _accuracy(victim, count, noise), source)
+    return AttackResult(found)
 
 
 def _accuracy(victim: Service, shots: int | None, noise: dict[str, NoiseSpec]) -> np.ndarray:
     scenario = victim.scenario
     model = QNN(replace(victim.design, shots=shots), victim.n_classes, scenario.model, scenario.data.axis, noise)
-    answers = model.answers(victim.trained, victim.encode(victim.test), victim.keys(_USE))
+    answers = model.answers(victim.trained, victim.encode(victim.test), victim.keys("ways to run"))
     return np.mean(answers.argmax(axis=-1) == victim.labels[victim.test], axis=1)

@@ -16,16 +16,18 @@ from ...evaluation.roc import rates_on_grid
 from ...evaluation.service import Service
 from ...evaluation.statistics import CONFIDENCE
 from ..registry import attack
-from ..results import AttackResult, Curve, Figure
-from .faults import ANGLE_ERRORS, CROSSTALK, TAMPERING, WORSE_HARDWARE, ExposedCircuits, Fault
+from ..results import AttackResult, Control, Curve, Measurement, Plot
+from .faults import ANGLE_ERRORS, CROSSTALK, FLIPPED_RESULTS, TAMPERING, WORSE_HARDWARE, ExposedCircuits, Fault
 from .inspection import Inspector, Protocol
-from .noisy_circuits import MAX_NOISY_QUBITS, NoisyCircuits
+from .noisy_circuits import TOO_WIDE, NoisyCircuits
 
 FAULTS = (*TAMPERING, CROSSTALK, WORSE_HARDWARE)
+HEADLINES = (FLIPPED_RESULTS, WORSE_HARDWARE)
+"""The faults whose detection stands in the summary."""
 # Of all models together.
 HONEST_SESSIONS, FAULTY_SESSIONS = 1600, 40
 _ROC_GRID = np.linspace(0.01, 1.0, 100)
-_USE = 0xCA9A
+_RATES = (0, 1.02)  # of an axis
 
 
 def detection_interval(alarms: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -39,7 +41,7 @@ def inspectors(victim: Service, provider: str, noisy: NoisyCircuits, protocol: P
     candidates = victim.encode(victim.together("score", protocol.candidates))
     angles = noisy.circuits.honest(victim.trained.angles)
     place = victim.scenario.provider_names.index(provider)
-    keys = [(*key, place) for key in victim.keys(_USE)]
+    keys = [(*key, place) for key in victim.keys("canaries")]
     models = zip(angles, candidates, keys, strict=True)
     return [Inspector(noisy, provider, mine, rows, protocol, key, sensitive) for mine, rows, key in models]
 
@@ -54,11 +56,16 @@ def faulty_scores(team: Sequence[Inspector], fault: Fault, strength: float) -> n
     return np.stack([one.faulty_scores(fault, strength) for one in team])
 
 
-@attack("canary-detector", "integrity", "runs one provider and deviates; is inspected with inputs that it cannot tell from queries")
-def canary_detector(victim: Service) -> AttackResult:
+@attack(
+    "canary-detector",
+    goal="integrity",
+    title="Undetected deviation",
+    adversary="runs one provider and deviates; is inspected with inputs that it cannot tell from queries",
+)
+def run(victim: Service) -> AttackResult:
     """How often the owner's canaries expose each fault, beside the rate of false alarms, per provider.
 
-    A figure is about the weakest strength of a fault, its note about the one that accuracies are reported for; curves show those
+    A measurement is about the weakest strength of a fault, its note about the one that accuracies are reported for; curves show those
     in between as well.
     """
     noisy = NoisyCircuits(ExposedCircuits(victim.design, victim.model.axis))
@@ -70,7 +77,8 @@ def canary_detector(victim: Service) -> AttackResult:
         if noisy.simulable:
             _inspect(victim, provider, noisy, protocol, result)
         else:
-            result.figures.extend(_unknown(victim, provider))
+            nothing = np.full(models, np.nan)
+            result.measurements.extend(_detection(provider, fault, nothing, nothing, TOO_WIDE) for fault in FAULTS)
     return result
 
 
@@ -80,38 +88,36 @@ def _inspect(victim: Service, provider: str, noisy: NoisyCircuits, protocol: Pro
     honest = honest_scores(team)
     rate = (honest > 1).mean(axis=1)
     note = f"{team[0].canaries} canaries of {protocol.shots} shots; {_counted(honest > 1)}"
-    name = f"{provider}, honest: false-alarm rate"
-    result.figures.append(Figure("integrity", "canary-detector", name, rate, None, "target", protocol.false_alarms, note))
+    target = Control("target", protocol.false_alarms)
+    result.measurements.append(Measurement(f"{provider}, honest", "false-alarm rate", rate, target, note, headline=True))
+    roc = Plot(f"canary ROC, {provider}", "false-alarm rate", "detection rate", y_range=_RATES, guessing=True)
     for fault in FAULTS:
         strengths = [strength for strength in fault.strengths if strength <= fault.reference]
         found = [faulty_scores(team, fault, strength) for strength in strengths]
         note = f"{_counted(found[0] > 1)}; at {strengths[-1]:g}: {_counted(found[-1] > 1)}"
-        result.figures.append(_figure(f"{provider}, {fault.name} {strengths[0]:g}", (found[0] > 1).mean(axis=1), rate, note))
+        result.measurements.append(_detection(provider, fault, (found[0] > 1).mean(axis=1), rate, note))
         rates = np.array([rate.mean(), *((one > 1).mean() for one in found)])
-        result.curves.append(Curve(f"detection of {fault.name}", provider, np.array([0, *strengths]), rates))
-        result.curves.append(_roc(f"canary ROC, {provider}", f"{fault.name} {strengths[0]:g}", honest, found[0]))
+        plot = Plot(f"detection of {fault.name}", "strength", "detection rate", y_range=_RATES)
+        result.curves.append(Curve(plot, provider, np.array([0, *strengths]), rates))
+        # Over multiples of each model's own threshold.
+        detected = rates_on_grid(found[0].ravel(), honest.ravel(), _ROC_GRID)
+        result.curves.append(Curve(roc, _weakest(fault), _ROC_GRID, detected))
     plain = inspectors(victim, provider, noisy, protocol, sensitive=False)
     weakest = ANGLE_ERRORS.strengths[0]
     chosen, at_random = ((faulty_scores(one, ANGLE_ERRORS, weakest) > 1).mean(axis=1) for one in (team, plain))
-    name = f"{provider}, canaries chosen for sensitivity, {ANGLE_ERRORS.name} {weakest:g}: detection rate"
-    result.figures.append(Figure("integrity", "canary-detector", name, chosen, at_random, "canaries taken at random"))
+    case = f"{provider}, canaries chosen for sensitivity, {_weakest(ANGLE_ERRORS)}"
+    result.measurements.append(Measurement(case, "detection rate", chosen, Control("canaries taken at random", at_random)))
 
 
-def _figure(name: str, values: np.ndarray, rate: np.ndarray, note: str) -> Figure:
-    return Figure("integrity", "canary-detector", f"{name}: detection rate", values, rate, "false-alarm rate", note=note)
+def _detection(provider: str, fault: Fault, values: np.ndarray, rate: np.ndarray, note: str) -> Measurement:
+    case, control = f"{provider}, {_weakest(fault)}", Control("false-alarm rate", rate)
+    return Measurement(case, "detection rate", values, control, note, headline=fault in HEADLINES)
 
 
-def _unknown(victim: Service, provider: str) -> list[Figure]:
-    nothing = np.full(len(victim.rows), np.nan)
-    note = f"n/a: a fragment of more than {MAX_NOISY_QUBITS} qubits is too wide for exact noise"
-    return [_figure(f"{provider}, {fault.name} {fault.strengths[0]:g}", nothing, nothing, note) for fault in FAULTS]
+def _weakest(fault: Fault) -> str:
+    return f"{fault.name} {fault.strengths[0]:g}"
 
 
 def _counted(found: np.ndarray) -> str:
     low, high = detection_interval(found)
     return f"{int(found.sum())} of {found.size} sessions, {CONFIDENCE:.0%} interval {low:.3f} to {high:.3f}"
-
-
-def _roc(plot: str, name: str, honest: np.ndarray, faulty: np.ndarray) -> Curve:
-    """Over multiples of each model's own threshold."""
-    return Curve(plot, name, _ROC_GRID, rates_on_grid(faulty.ravel(), honest.ravel(), _ROC_GRID))

@@ -1,0 +1,138 @@
+"""What every thief of an audit needs: its rows, the service's answers to them, and the rows that it is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ...evaluation.interception import ThiefRows
+from ...evaluation.service import Service
+from ...evaluation.theft import Source, Thief
+from ...evaluation.workload import PreparedDraw
+from ...model.training import Parameters
+from ..results import Control
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard a thief tries: trainings from different starts, and Adam steps as a multiple of the scenario's."""
+
+    restarts: int
+    step_factor: int
+
+
+SEARCH_EFFORT = Effort(restarts=1, step_factor=1)
+AUDIT_EFFORT = Effort(restarts=3, step_factor=5)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Accuracies of one thief, one per draw: on the tuning rows (for choices) and on the test rows (for measurements)."""
+
+    tuning: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What every thief of a victim shares: its rows, the service's answers to them, and the rows it is judged on."""
+
+    victim: Service
+
+    @cached_property
+    def draws(self) -> tuple[PreparedDraw, ...]:
+        """The victim's draws, scored on the test split."""
+        return self.victim.workload.draws(self.victim.seed, "test")
+
+    @cached_property
+    def rows(self) -> ThiefRows:
+        """The thief's rows, ``[K, rows, n_qubits]``."""
+        return ThiefRows.stack([draw.thief for draw in self.draws])
+
+    @cached_property
+    def targets(self) -> ThiefRows:
+        """Tuning rows, then test rows."""
+        return ThiefRows.stack([draw.targets for draw in self.draws])
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Labels of the thief's rows, ``[K, rows]``."""
+        return np.stack([draw.thief_labels for draw in self.draws])
+
+    @cached_property
+    def answers(self) -> np.ndarray:
+        """The service's answers to the thief's rows, ``[K, rows, classes]``."""
+        return self.victim.answer(self.victim.together("thief"), "thief's questions")
+
+    @cached_property
+    def control(self) -> Control:
+        """C* on the test rows."""
+        return Control("best model without loot (C*)", self.victim.workload.control(self.victim.seed, "test").accuracies)
+
+    def outcome(self, probabilities: np.ndarray) -> Outcome:
+        """Accuracies of answers ``[K, targets, classes]``; with restarts in front, of the restart that each draw's tuning rows favour."""
+        if probabilities.ndim == 3:
+            probabilities = probabilities[None]
+        n_tuning = len(self.draws[0].tuning_labels)
+        truth = np.stack([np.concatenate([draw.tuning_labels, draw.score_labels]) for draw in self.draws])
+        right = probabilities.argmax(axis=-1) == truth
+        tuning, test = right[..., :n_tuning].mean(axis=-1), right[..., n_tuning:].mean(axis=-1)
+        best = tuning.argmax(axis=0), np.arange(len(self.draws))
+        return Outcome(tuning[best], test[best])
+
+    def thief(self, *providers: str) -> Thief:
+        """The thief of these providers."""
+        victim, scenario = self.victim, self.victim.scenario
+        return Thief(victim.design, providers, victim.n_classes, scenario.model, scenario.threat, scenario.data.axis)
+
+    def steal(
+        self,
+        thief: Thief,
+        tier: str,
+        source: Source,
+        effort: Effort = SEARCH_EFFORT,
+        *,
+        loot: Parameters | None = None,
+        seen: np.ndarray | None = None,
+        use: str = "theft",
+    ) -> Outcome:
+        """What ``thief`` achieves; its restarts are trained side by side.
+
+        Args:
+            thief, tier, source, effort: who steals, how, from what, and how hard it tries.
+            loot: default the trained angles.
+            seen: bool ``[n_qubits]``, whether it intercepts the encoding of a qubit that it holds; default all.
+            use: name of this theft, which seeds it.
+        """
+        loot = loot or self.victim.trained
+        seen = np.ones(thief.n_qubits, bool) if seen is None else seen
+        restarts, size = effort.restarts, len(self.draws)
+
+        def repeated(values: np.ndarray) -> np.ndarray:
+            return np.concatenate([values] * restarts)
+
+        def known(rows: ThiefRows) -> ThiefRows:
+            return ThiefRows(repeated(np.where(seen, rows.intercepted, rows.own)), repeated(rows.own))
+
+        probabilities = thief.attack(
+            tier,
+            Parameters(repeated(loot.angles), repeated(loot.head)),
+            known(self.rows),
+            repeated(self.labels),
+            repeated(self.answers),
+            known(self.targets),
+            [(*key, restart) for restart in range(restarts) for key in self.victim.keys(use)],
+            source=source,
+            steps=effort.step_factor * self.victim.scenario.threat.steps,
+        )
+        return self.outcome(probabilities.reshape(restarts, size, *probabilities.shape[1:]))
+
+
+def taught(
+    fit: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], features: np.ndarray, labels: np.ndarray, targets: np.ndarray
+) -> np.ndarray:
+    """Labels that the classifier ``fit`` gives ``targets``, or the only label there is."""
+    return fit(features, labels, targets) if len(np.unique(labels)) > 1 else np.repeat(labels[:1], len(targets))
