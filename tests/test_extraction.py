@@ -117,8 +117,8 @@ def test_a_service_with_the_clones_own_circuit_is_cloned(victim: Service) -> Non
     """Far above the control, which has the true labels of the same rows and no victim, on the victim's errors above all."""
     clone = score_on_test(victim, single(victim, 400, "probabilities"))
     control = score_on_test(victim, single(victim, 400, "truth"))
-    assert clone.agreement.mean() > 0.95
-    assert clone.variation.mean() < 0.06
+    assert clone.agreement.mean() > 0.9
+    assert clone.variation.mean() < 0.1
     assert clone.errors.mean() > control.errors.mean() + 0.2
     assert clone.agreement.mean() > control.agreement.mean() + 0.02
 

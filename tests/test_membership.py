@@ -308,7 +308,7 @@ def test_a_memorising_model_is_found_out(memorising: Service) -> None:
     attacks = (membership_shadows, membership, membership_gray_box)
     found = named(one for attack in attacks for one in attack.run(memorising).measurements)
     for name in ("LiRA online: AUC", "loss: AUC"):
-        assert found[name].interval.mean > 0.9, name
+        assert found[name].interval.low > 0.75 and found[name].interval.high > 0.9, name
     # Fitted on six members and six others only.
     assert found["gray box: AUC"].interval.low > 0.7
     # Both see only models without the row, and RMIA probabilities that are all but 1 for members and easy non-members alike.

@@ -84,13 +84,14 @@ def test_a_trace_sees_one_provider_with_errors(victim: Service) -> None:
     assert counts == sorted(counts) and counts[0] < counts[-1]
     near = read_power_trace(victim, "aurora", 0.999)
     assert list(near.design.gates) == HELD
-    errors = np.abs(near.angles - read_power_trace(victim, "aurora", 1.0).angles)
+    # Equal gates that commute may be seen in either order, which is the same circuit.
+    errors = np.abs(np.sort(near.angles, axis=1) - np.sort(read_power_trace(victim, "aurora", 1.0).angles, axis=1))
     assert 1e-5 < errors.mean() < 0.01
 
 
 def test_misread_gates_keep_their_qubits(victim: Service) -> None:
-    """At strength ½ some gates are of another kind, on the same qubits."""
-    read = read_power_trace(victim, "aurora", 0.5).design.gates
+    """Some gates are of another kind, on the same qubits."""
+    read = [gate for strength in (0.3, 0.5, 0.7) for gate in read_power_trace(victim, "aurora", strength).design.gates]
     true = {gate.qubits for gate in HELD}
     assert all(gate.qubits in true or gate.qubits[::-1] in true for gate in read)
     assert any(gate not in HELD for gate in read)
@@ -98,8 +99,8 @@ def test_misread_gates_keep_their_qubits(victim: Service) -> None:
 
 def test_a_full_trace_is_the_white_box_thief(victim: Service) -> None:
     scene = Scene(victim)
-    for number, provider in enumerate(("aurora", "borealis")):
-        outcome = scene.steal(scene.thief(provider), "fine-tune", "labels", use=number)
+    for provider in ("aurora", "borealis"):
+        outcome = scene.steal(scene.thief(provider), "fine-tune", "labels", use=f"power trace of {provider}")
         np.testing.assert_array_equal(trace_theft(scene, provider, 1.0).test, outcome.test)
 
 
