@@ -78,7 +78,7 @@ class Measurement:
         values: float ``[units]``, one per trained model; NaN where it could not be measured.
         control: ``None`` where there is none.
         note: a remark for the reader; where nothing could be measured, why not.
-        headline: whether it stands in the summary of an audit.
+        headline: whether it stands in the summary of an audit; of an attack that marks none, all do.
         chart: the bar chart that it is drawn in, if any.
     """
 
