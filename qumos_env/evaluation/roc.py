@@ -1,4 +1,4 @@
-"""How well scores tell members from non-members: AUC, ROC curve, true positives at a low false-positive rate.
+"""How well scores tell members from non-members: AUC, true positives at a low false-positive rate.
 
 A figure from few rows is mostly noise, so each comes with its interval and its resolution. A false-positive rate below one
 over the number of non-members cannot be measured at all, and is NaN here.
@@ -6,12 +6,8 @@ over the number of non-members cannot be measured at all, and is NaN here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import binomtest, rankdata
 
 from ..errors import QumosError
 from .statistics import CONFIDENCE, Interval
@@ -22,21 +18,6 @@ LOW_RATES = (0.01, 0.001)
 RATE_GRID = np.geomspace(1e-3, 1.0, 31)
 """False-positive rates of a curve on logarithmic axes."""
 
-# Bounds of an AUC are sought up to here: the variance vanishes at 1, which would be a root of its own.
-_NEARLY_ONE = 1 - 1e-9
-
-
-@dataclass(frozen=True, eq=False)
-class RocCurve:
-    """One point per distinct score, from (0, 0) to (1, 1): rates ``[points]`` of non-members and members called members.
-
-    ``thresholds`` ``[points]`` are the lowest scores called members; the first is infinite.
-    """
-
-    false_positive: np.ndarray
-    true_positive: np.ndarray
-    thresholds: np.ndarray
-
 
 def auc(members: np.ndarray, others: np.ndarray) -> float:
     """Probability that a member scores above a non-member, ties counted half (Mann–Whitney); NaN without rows of either."""
@@ -45,75 +26,6 @@ def auc(members: np.ndarray, others: np.ndarray) -> float:
     ranks = rankdata(np.concatenate([members, others]))
     n = len(members)
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * len(others)))
-
-
-def auc_interval(members: np.ndarray, others: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """The AUC of scores ``[members]`` and ``[others]`` of independent rows, with a score interval; NaN without rows of either.
-
-    The interval holds every AUC from which the measured one is no further than the normal quantile times the standard error
-    that Hanley and McNeil (Radiology 143, 1982) give *there*, as Newcombe (Statistics in Medicine 25, 2006) proposes. So it
-    holds ½ exactly when the Mann–Whitney test finds nothing, and keeps its width at an AUC of 1, where those of DeLong and
-    Hanley and McNeil have none.
-    """
-    found = auc(members, others)
-    if not np.isfinite(found):
-        return Interval(np.nan, np.nan, np.nan)
-    quantile = float(norm.ppf((1 + confidence) / 2))
-    low = _lowest_auc(found, len(members), len(others), quantile)
-    high = 1 - _lowest_auc(1 - found, len(others), len(members), quantile)
-    return Interval(found, low, high)
-
-
-def auc_deviation(value: float, members: int, others: int) -> float:
-    """Standard error of an AUC of ``value`` from so many rows (Hanley and McNeil, 1982)."""
-    above = value / (2 - value) - value**2
-    below = 2 * value**2 / (1 + value) - value**2
-    variance = (value * (1 - value) + (members - 1) * above + (others - 1) * below) / (members * others)
-    return float(np.sqrt(max(variance, 0.0)))
-
-
-def _lowest_auc(found: float, members: int, others: int, quantile: float) -> float:
-    if found <= 0:
-        return 0.0
-    gap: Callable[[float], float] = lambda value: found - value - quantile * auc_deviation(value, members, others)  # noqa: E731
-    return float(brentq(gap, 0.0, min(found, _NEARLY_ONE)))
-
-
-def roc_curve(members: np.ndarray, others: np.ndarray) -> RocCurve:
-    """The ROC curve of scores ``[members]`` and ``[others]``.
-
-    Raises:
-        QumosError: no rows of either.
-    """
-    if len(members) == 0 or len(others) == 0:
-        raise QumosError(f"a ROC curve needs members and non-members, got {len(members)} and {len(others)}")
-    scores = np.concatenate([members, others])
-    order = np.argsort(-scores, kind="stable")
-    falling = scores[order]
-    is_member = order < len(members)
-    last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
-    return RocCurve(
-        false_positive=np.append(0.0, np.cumsum(~is_member)[last] / len(others)),
-        true_positive=np.append(0.0, np.cumsum(is_member)[last] / len(members)),
-        thresholds=np.append(np.inf, falling[last]),
-    )
-
-
-def advantage(members: np.ndarray, others: np.ndarray) -> float:
-    """max(TPR − FPR) over all thresholds (Yeom et al., 2018); the best balanced accuracy is (1 + advantage)/2.
-
-    The threshold is chosen on the rows that it is scored on: read it beside ``noise_advantage``.
-    """
-    curve = roc_curve(members, others)
-    return float(np.max(curve.true_positive - curve.false_positive))
-
-
-def noise_advantage(members: int, others: int) -> float:
-    """What ``advantage`` is expected to be for so many rows when scores say nothing.
-
-    √(π/8) · √(1/n₁ + 1/n₀): the mean of the limit of the one-sided Kolmogorov–Smirnov statistic, P(D > x) = exp(−2x²).
-    """
-    return float(np.sqrt(np.pi / 8) * np.sqrt(1 / members + 1 / others))
 
 
 def threshold_at(others: np.ndarray, rate: float) -> float:

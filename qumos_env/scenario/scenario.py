@@ -44,7 +44,6 @@ from .sections import (
     ThreatSection,
 )
 
-SCHEMA_VERSION = 1
 _TABLE_SUFFIXES = (".csv", ".parquet", ".npz")
 MIN_ADVANTAGE = 2.0
 """Standard errors by which a model must beat the no-loot control to be worth stealing."""
