@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SCENARIOS ?= $(sort $(patsubst scenarios/%.toml,%,$(wildcard scenarios/*.toml)))
 
-.PHONY: help setup demo test test-slow lint bench check-scenarios clean
+.PHONY: help setup demo test test-cores test-slow lint bench check-scenarios clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,7 +23,7 @@ $(STAMP): setup.cfg constraints.txt
 	@python="$(PYTHON)"; if [ -z "$$python" ]; then \
 		echo "Python 3.11 or newer with the venv module is needed; name it with: make PYTHON=/path/to/python" >&2; exit 2; fi; \
 		"$(BIN)/python" -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -e '.[rllib,test,dev,serve,data]' -c constraints.txt
+	$(BIN)/python -m pip install -e '.[rllib,test,dev,serve,data,vendors]' -c constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## train an agent for some minutes and export its best design
@@ -32,6 +32,9 @@ demo: $(STAMP) ## train an agent for some minutes and export its best design
 
 test: $(STAMP) ## the fast tests
 	$(BIN)/python -m pytest -n 2 -q -m "not slow"
+
+test-cores: $(STAMP) ## the numerical tests as every other core type that this processor can stand in for computes
+	$(BIN)/python tests/cores.py
 
 test-slow: $(STAMP) ## the slow tests
 	$(BIN)/python -m pytest -n 2 -q -m slow

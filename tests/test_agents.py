@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -531,8 +532,6 @@ class TestRLlib:
         assert summary.distinct == 20 and more[0].index == len(trials)
 
     def test_a_killed_runner_comes_back(self) -> None:
-        psutil = pytest.importorskip("psutil")
-
         scenario = load_scenario("iris-smoke")
         over = {**tuned_settings("reinforce", "iris-smoke"), "batch": 6}
         killed: list[int] = []

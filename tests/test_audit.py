@@ -236,7 +236,7 @@ def test_the_attack_of_the_docs_runs(scenario: Scenario, monkeypatch: pytest.Mon
     found = audit(DESIGN, scenario, seeds=1, attacks=["bias"])
     (one,) = measurements(found)
     victim = Service.train(Workload(scenario), DESIGN, found.seeds[0])
-    answers = victim.answer(victim.test, 0xB1A5).argmax(axis=-1)
+    answers = victim.answer(victim.test, "bias").argmax(axis=-1)
     np.testing.assert_allclose(one.values, [max(np.mean(mine == label) for label in range(3)) for mine in answers])
     assert one.headline and (one.controls == found.chance).all()
 

@@ -146,8 +146,6 @@ def test_variants_can_be_written_as_openqasm() -> None:
 
 def test_agreement_with_qiskits_cutting_addon() -> None:
     """An independent implementation of the same cut: coefficients, subexperiments and reconstruction."""
-    why = "needs qiskit-addon-cutting, which is in no extra: it asks for python-dateutil < 3; install it with --no-deps"
-    pytest.importorskip("qiskit_addon_cutting", reason=why)
     from qiskit import QuantumCircuit
     from qiskit.circuit.library import RZZGate
     from qiskit.quantum_info import PauliList

@@ -13,12 +13,12 @@ import networkx
 import numpy as np
 import pytest
 import sympy
+from native_circuits import part_circuit, random_design
 from scipy.stats import lognorm
 
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import contiguous, ry_cz_ry
 from qumos_env.design.circuits import bind, part_fragments
-from qumos_env.design.gates import REGISTRY
 from qumos_env.errors import QumosError
 from qumos_env.hardware import profile as profile_module
 from qumos_env.hardware.counting import exact_counts, quick_counts
@@ -49,20 +49,6 @@ def changed(path: str, value: object, name: str = "iqm-radiance") -> dict[str, A
     else:
         target[field] = value
     return data
-
-
-def random_design(width: int, n_gates: int, seed: int) -> Design:
-    generator = np.random.default_rng([seed, width])
-    kinds = [name for name, spec in REGISTRY.items() if spec.qubits <= width]
-    gates = []
-    for _ in range(n_gates):
-        name = str(generator.choice(kinds))
-        gates.append(Gate(name, tuple(int(q) for q in generator.choice(width, REGISTRY[name].qubits, replace=False))))
-    return Design((0,) * width, ("a",), tuple(gates))
-
-
-def part_circuit(design: Design) -> cirq.FrozenCircuit:
-    return part_fragments(design, "ry")[0].circuit.freeze()
 
 
 def infidelity(native: NativeCircuit, logical: cirq.AbstractCircuit) -> float:

@@ -79,6 +79,20 @@ def test_coarse_native_angles_are_off_by_their_resolution() -> None:
     assert 1e-5 < apart[0] < 5e-3 < apart[1] < 0.3
 
 
+@pytest.mark.parametrize("gateset", ["cz", "sqrt-iswap"])
+def test_rounding_does_not_decide_which_coarse_circuit_is_seen(gateset: str) -> None:
+    """The control electronics round the angles of the native circuit, so that must be one circuit on every processor."""
+    for text in (MIXED, "cz 0 1, cz 1 2, h 0, cx 0 1, cx 0 1", "rzz 0 1, h 1, cx 1 0, rzz 0 1, cz 1 2, ry 2, cz 1 2"):
+        fragment = block_of(text)
+        angles, inputs = draw(0)
+        seen = []
+        for change in (0.0, 1e-12, -1e-12):
+            circuit = native_circuit(fragment, angles + change, inputs[0] - change, gateset, 0.05)
+            seen.append(circuit_unitary(circuit, fragment.qubits))
+        assert distance(seen[0], bound(fragment, angles, inputs[0])) > 1e-3
+        assert distance(seen[0], seen[1]) < 1e-6 and distance(seen[0], seen[2]) < 1e-6
+
+
 def test_distance_by_hand() -> None:
     """No phase; orthogonal unitaries are 1 apart; a small rotation by its sine."""
     assert distance(np.eye(4), 1j * np.eye(4)) == 0

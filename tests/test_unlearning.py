@@ -97,10 +97,12 @@ def test_retraining_trains_on_the_retained_rows_and_nothing_else(victim: Service
     inputs = np.stack([owner.transform(victim.features[rows]) for owner, rows in zip(owners, kept, strict=True)])
     expected = victim.model.train_many(inputs, victim.labels[kept], task.keys)
     found = unlearn(task, "retrain")
-    np.testing.assert_allclose(found.trained.angles, expected.angles, atol=2e-3)
-    np.testing.assert_allclose(found.trained.head, expected.head, atol=2e-3)
     np.testing.assert_allclose(found.encode(kept), inputs)
-    assert not np.allclose(found.trained.angles, retrain(task, [(1, 2, index) for index in range(4)]).angles, atol=0.1)
+    # By their answers: two angles of the design change none, and wander with the rounding of their zero gradients.
+    answers = victim.model.probabilities(expected, inputs)
+    np.testing.assert_allclose(victim.model.probabilities(found.trained, inputs), answers, atol=1e-5)
+    for other in (victim.trained, retrain(task, [(1, 2, index) for index in range(4)])):
+        assert np.abs(victim.model.probabilities(other, inputs) - answers).max(axis=(1, 2)).min() > 0.1
 
 
 def test_squared_gradients_are_those_of_single_rows(task: Withdrawal) -> None:

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import cirq
+import cirq_aqt
+import cirq_google
+import cirq_ionq
+import cirq_pasqal
 import numpy as np
 import pytest
 import sympy
@@ -41,9 +45,7 @@ DESIGN = Design(
 
 @pytest.fixture(params=list(VENDORS))
 def adapter(request: pytest.FixtureRequest) -> VendorAdapter:
-    """Every vendor's adapter with its local engine, where its package is installed."""
-    if request.param in PACKAGES:
-        pytest.importorskip(PACKAGES[request.param])
+    """Every vendor's adapter with its local engine."""
     return vendor(request.param)
 
 
@@ -268,7 +270,6 @@ def test_a_service_runs_instead_of_the_local_engine() -> None:
 
 @pytest.mark.parametrize("processor", ["rainbow", "weber", "willow_pink"])
 def test_google_processors(processor: str) -> None:
-    pytest.importorskip("cirq_google")
     circuit, line = some_part(5, seed=1)
     backend = Backend.of(GoogleAdapter(processor=processor), np.random.default_rng(0))
     found = run_part(circuit, [qubit.x for qubit in line], 10_000, backend)
@@ -277,7 +278,6 @@ def test_google_processors(processor: str) -> None:
 
 def test_google_refuses_what_the_engine_refuses() -> None:
     """The engine's limits hold at the virtual processor, and its device takes no other gates and qubits."""
-    pytest.importorskip("cirq_google")
     with pytest.raises(QumosError, match=r"unknown virtual processor .* did you mean willow_pink"):
         GoogleAdapter(processor="willow").native(cirq.Circuit(), cirq.LineQubit.range(1))
     backend = Backend.of("google", np.random.default_rng(0))
@@ -289,8 +289,7 @@ def test_google_refuses_what_the_engine_refuses() -> None:
 
 
 def test_google_takes_the_device_of_its_service() -> None:
-    package = pytest.importorskip("cirq_google")
-    rainbow = package.engine.create_noiseless_virtual_engine_from_latest_templates().get_sampler("rainbow")
+    rainbow = cirq_google.engine.create_noiseless_virtual_engine_from_latest_templates().get_sampler("rainbow")
     adapter = vendor("google", rainbow)
     assert adapter.width == 23
     circuit, line = some_part(3, seed=2)
@@ -365,8 +364,7 @@ def _slices(targets: Sequence[int], width: int) -> list[tuple[Any, ...]]:
 
 def test_ionq_service_without_http() -> None:
     """Through the package's service, jobs and results: JSON out, little-endian frequencies back."""
-    package = pytest.importorskip("cirq_ionq")
-    service = package.Service(remote_host="http://localhost", api_key="not-a-key")
+    service = cirq_ionq.Service(remote_host="http://localhost", api_key="not-a-key")
     client = service._client = OfflineIonqClient()
     adapter = vendor("ionq", service.sampler("qpu"))
     circuit, line = some_part(4, seed=3)
@@ -377,17 +375,15 @@ def test_ionq_service_without_http() -> None:
 
 def test_ionq_needs_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The package reads it from the environment; the adapter holds a sampler and nothing else."""
-    package = pytest.importorskip("cirq_ionq")
     for name in ("IONQ_API_KEY", "CIRQ_IONQ_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(OSError, match="IONQ_API_KEY"):
-        package.Service()
+        cirq_ionq.Service()
     monkeypatch.setenv("IONQ_API_KEY", "hush-hush")
-    assert "hush-hush" not in repr(vendor("ionq", package.Service().sampler("simulator")))
+    assert "hush-hush" not in repr(vendor("ionq", cirq_ionq.Service().sampler("simulator")))
 
 
 def test_ionq_width_is_that_of_the_target() -> None:
-    pytest.importorskip("cirq_ionq")
     qubits = cirq.LineQubit.range(3)
     with pytest.raises(QumosError, match="3 qubits, the device 2"):
         IonqAdapter(width=2).native(cirq.Circuit(cirq.X.on_each(qubits)), qubits)
@@ -399,11 +395,10 @@ def test_ionq_width_is_that_of_the_target() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_aqt_sends_what_the_service_takes(seed: int) -> None:
     """Angles within the ranges of AQT's public API, one measurement at the end."""
-    package = pytest.importorskip("cirq_aqt")
     circuit, line = some_part(4, seed)
     native = AqtAdapter().native(circuit, line)
     body = cirq.Circuit(op for op in native.all_operations() if not cirq.is_measurement(op))
-    sampler = package.AQTSampler("workspace", "resource", "not-a-token")
+    sampler = cirq_aqt.AQTSampler("workspace", "resource", "not-a-token")
     *gates, last = sampler._parse_legacy_circuit_json(sampler._generate_json(body, {}))
     assert last == {"operation": "MEASURE"}
     assert {gate["operation"] for gate in gates} == {"R", "RZ", "RXX"}
@@ -417,7 +412,6 @@ def test_aqt_sends_what_the_service_takes(seed: int) -> None:
 @pytest.mark.parametrize("exponent", [0.8, -0.8, 0.3, -0.3, 1.0, 1.7])
 def test_aqt_entangling_gates_of_any_angle(exponent: float) -> None:
     """A gate of the vendor's own kind passes its compiler as it is."""
-    pytest.importorskip("cirq_aqt")
     line = cirq.LineQubit.range(2)
     circuit = cirq.Circuit(cirq.ry(0.4)(line[0]), cirq.rx(0.7)(line[1]), cirq.rz(0.9)(line[1]), cirq.XX(*line) ** exponent)
     native = AqtAdapter().native(circuit, line)
@@ -427,10 +421,9 @@ def test_aqt_entangling_gates_of_any_angle(exponent: float) -> None:
 
 
 def test_aqt_splits_large_runs() -> None:
-    package = pytest.importorskip("cirq_aqt")
     asked: list[int] = []
 
-    class Counting(package.AQTSamplerLocalSimulator):  # type: ignore[misc, name-defined]
+    class Counting(cirq_aqt.AQTSamplerLocalSimulator):  # type: ignore[misc, name-defined]
         def _send_json(self, *, json_str: str, id_str: str, repetitions: int = 1, num_qubits: int = 1) -> np.ndarray:
             asked.append(repetitions)
             return np.ones((repetitions, num_qubits), int)
@@ -443,12 +436,11 @@ def test_aqt_splits_large_runs() -> None:
 
 def test_aqt_own_simulator() -> None:
     """The package's simulator as it comes: exact where told so, else with AQT's noise."""
-    package = pytest.importorskip("cirq_aqt")
     circuit, line = some_part(3, seed=5)
     numbers, exact = [qubit.x for qubit in line], exact_values(circuit, line)
-    ideal = Backend.of(vendor("aqt", package.AQTSamplerLocalSimulator(simulate_ideal=True)), np.random.default_rng(0))
+    ideal = Backend.of(vendor("aqt", cirq_aqt.AQTSamplerLocalSimulator(simulate_ideal=True)), np.random.default_rng(0))
     assert_within_sampling_error(run_part(circuit, numbers, 10_000, ideal), exact, 10_000)
-    noisy = Backend.of(vendor("aqt", package.AQTSamplerLocalSimulator()), np.random.default_rng(0))
+    noisy = Backend.of(vendor("aqt", cirq_aqt.AQTSamplerLocalSimulator()), np.random.default_rng(0))
     assert np.abs(run_part(circuit, numbers, 10_000, noisy) - exact).max() > 0.02
 
 
@@ -456,7 +448,6 @@ def test_aqt_own_simulator() -> None:
 
 
 def test_pasqal_runs_one_gate_at_a_time_within_reach() -> None:
-    pytest.importorskip("cirq_pasqal")
     adapter = PasqalAdapter(side=4)
     circuit, line = some_part(12, seed=0)
     native = adapter.native(circuit, line)
@@ -468,7 +459,6 @@ def test_pasqal_runs_one_gate_at_a_time_within_reach() -> None:
 
 
 def test_pasqal_nine_atoms_need_no_swaps() -> None:
-    pytest.importorskip("cirq_pasqal")
     line = cirq.LineQubit.range(9)
     circuit = cirq.Circuit(cirq.CZ(a, b) for index, a in enumerate(line) for b in line[:index])
     native = PasqalAdapter().native(circuit, line)
@@ -476,9 +466,8 @@ def test_pasqal_nine_atoms_need_no_swaps() -> None:
 
 
 def test_pasqal_service_without_http() -> None:
-    package = pytest.importorskip("cirq_pasqal")
 
-    class Offline(package.PasqalSampler):  # type: ignore[misc, name-defined]
+    class Offline(cirq_pasqal.PasqalSampler):  # type: ignore[misc, name-defined]
         def _send_serialized_circuit(self, serialization_str: str, repetitions: int = 1) -> cirq.Result:
             drawn = cirq.Simulator(seed=0).run(cirq.read_json(json_text=serialization_str), repetitions=repetitions)
             return cirq.read_json(json_text=cirq.to_json(drawn))

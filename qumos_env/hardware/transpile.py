@@ -1,15 +1,14 @@
 """Native circuits: what a device runs in place of a part of a design.
 
 A part is placed on coupled qubits of the device, routed with Cirq's router where its gates do not fit the couplings, and then rewritten
-in native gates with Cirq's analytical decompositions, pair of qubits by pair. All qubits of a profile have the same errors, so no
-placement has better qubits than another: the only thing that placement can save is swaps.
+in native gates, pair of qubits by pair. All qubits of a profile have the same errors, so no placement has better qubits than another:
+the only thing that placement can save is swaps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import cirq
 import networkx
@@ -17,7 +16,8 @@ import numpy as np
 from networkx.algorithms.isomorphism import GraphMatcher
 
 from ..errors import QumosError
-from .profile import NativeGates, ProviderProfile
+from .profile import ProviderProfile
+from .rewriting import rewritten
 
 MAX_MATCHED_QUBITS = 8
 """Widest circuit whose swap-free placement is searched for; the search can take exponential time in the width."""
@@ -46,33 +46,9 @@ class NativeCircuit:
     depth: int
 
 
-class _NativeGateset(cirq.TwoQubitCompilationTargetGateset):
-    """PhasedXZ gates and one two-qubit gate, to which ``decompose`` (qubit, qubit, unitary) brings any unitary of two qubits."""
-
-    def __init__(self, gate: cirq.Gate | type[cirq.Gate], decompose: Callable[..., cirq.OP_TREE]) -> None:
-        super().__init__(gate, cirq.PhasedXZGate, cirq.GlobalPhaseGate)
-        self._decompose = decompose
-
-    def _decompose_two_qubit_operation(self, op: cirq.Operation, _: int) -> cirq.OP_TREE:
-        return self._decompose(*op.qubits, cirq.unitary(op)) if cirq.has_unitary(op) else NotImplemented
-
-    @property
-    def postprocess_transformers(self) -> list[cirq.TRANSFORMER]:
-        # Cirq's own keep the moments; merging along each qubit leaves fewer gates and takes less time.
-        return [cirq.merge_single_qubit_gates_to_phxz, cirq.drop_negligible_operations]
-
-
-GATESETS: dict[NativeGates, cirq.CompilationTargetGateset] = {
-    "cz": _NativeGateset(cirq.CZ, partial(cirq.two_qubit_matrix_to_cz_operations, allow_partial_czs=False, clean_operations=False)),
-    "sqrt-iswap": _NativeGateset(cirq.SQRT_ISWAP, partial(cirq.two_qubit_matrix_to_sqrt_iswap_operations, clean_operations=False)),
-    "ms": _NativeGateset(cirq.MSGate, partial(cirq.two_qubit_matrix_to_ion_operations, clean_operations=False)),
-}
-"""The gates that a profile can name as native."""
-
-
 @lru_cache(maxsize=256)
 def transpile(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> NativeCircuit:
-    """``circuit`` as the device of ``profile`` runs it; the same arguments give the same result in every process.
+    """``circuit`` as the device of ``profile`` runs it; the same gates in every process and on every processor.
 
     Args:
         circuit: gates on one and two line qubits. Rotations of one qubit about X, Y or Z may carry symbols, which stay; so inputs can be
@@ -83,12 +59,10 @@ def transpile(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> NativeCi
         QumosError: a circuit that ``route`` refuses, a symbol in another gate, or a gate that cannot be rewritten.
     """
     routed = route(circuit, profile)
-    bound = cirq.map_operations(routed.circuit, _with_native_symbol)
     try:
-        native = cirq.optimize_for_target_gateset(bound, gateset=GATESETS[profile.native_gates], ignore_failures=False)
-    except ValueError as error:
+        operations = rewritten(routed.circuit, profile.native_gates)
+    except QumosError as error:
         raise QumosError(f"provider profile {profile.name}: {error}") from error
-    operations = [op for op in native.all_operations() if op.qubits]
     packed = cirq.FrozenCircuit(operations)
     return NativeCircuit(
         packed,
@@ -195,20 +169,3 @@ def _swap_free(interactions: tuple[int, tuple[tuple[int, int], ...]], profile: P
 def _device(profile: ProviderProfile) -> tuple[networkx.Graph, cirq.LineInitialMapper]:
     device = networkx.relabel_nodes(profile.topology.graph(), cirq.LineQubit)
     return device, cirq.LineInitialMapper(device)
-
-
-def _with_native_symbol(operation: cirq.Operation, _: int) -> cirq.Operation:
-    """A rotation with a symbol as a PhasedXZ gate, which passes the gate set unchanged."""
-    if not cirq.is_parameterized(operation):
-        return operation
-    gate = operation.gate
-    if isinstance(gate, cirq.XPowGate):
-        native = cirq.PhasedXZGate(x_exponent=gate.exponent, z_exponent=0, axis_phase_exponent=0)
-    elif isinstance(gate, cirq.YPowGate):
-        native = cirq.PhasedXZGate(x_exponent=gate.exponent, z_exponent=0, axis_phase_exponent=0.5)
-    elif isinstance(gate, cirq.ZPowGate):
-        native = cirq.PhasedXZGate(x_exponent=0, z_exponent=gate.exponent, axis_phase_exponent=0)
-    else:
-        symbols = ", ".join(sorted(cirq.parameter_names(operation)))
-        raise QumosError(f"gate {type(gate).__name__} carries the symbol {symbols}: bind it before transpiling")
-    return native.on(*operation.qubits)

@@ -24,12 +24,14 @@ from scipy.optimize import least_squares
 
 from ...design.circuits import Fragment, input_symbol, weight_symbol
 from ...errors import unknown
+from ...hardware.profile import NativeGates
+from ...hardware.rewriting import rewritten
 from ...simulation.program import InputRotation
 from ...simulation.states import PAULI, product_state
 
 EXACT = 1e-5
 """Unitary distance below which two circuits count as the same; native circuits are synthesised to about 1e-8."""
-GATESETS: dict[str, cirq.CompilationTargetGateset] = {"cz": cirq.CZTargetGateset(), "sqrt-iswap": cirq.SqrtIswapTargetGateset()}
+GATESETS: tuple[NativeGates, ...] = ("cz", "sqrt-iswap")
 _TRIALS = 60  # evaluations of one fit
 _STALLED = 1e-3  # relative gain of a step below which a fit is given up: near an exact solution the gains are far larger
 
@@ -49,11 +51,12 @@ def native_circuit(
     Raises:
         QumosError: no such gate set.
     """
-    if gateset not in GATESETS:
+    chosen = next((one for one in GATESETS if one == gateset), None)
+    if chosen is None:
         raise unknown("native gate set", gateset, GATESETS)
     values = {weight_symbol(index): float(angles[index]) for index in fragment.weights}
     values |= {input_symbol(qubit): float(inputs[qubit]) for qubit in fragment.qubits}
-    native = cirq.optimize_for_target_gateset(cirq.resolve_parameters(fragment.circuit, values), gateset=GATESETS[gateset])
+    native = cirq.Circuit(rewritten(cirq.resolve_parameters(fragment.circuit, values), chosen))
     return cirq.map_operations(native, lambda operation, _: _rounded(operation, resolution / np.pi)) if resolution else native
 
 
