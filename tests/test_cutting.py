@@ -18,7 +18,7 @@ from qumos_env.design.gate_cuts import LABELS, Variant, coefficients, cut_angles
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.cutting.contraction import contract
-from qumos_env.model.cutting.estimator import CutEngine, variant_readouts
+from qumos_env.model.cutting.estimator import CutEngine
 from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
 from qumos_env.scenario import load_scenario
@@ -217,33 +217,6 @@ def test_same_seed_same_estimate() -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("angle", [0.0, 0.3, math.pi / 2])
-def test_quasi_probability_variances(angle: float) -> None:
-    """The figures of the two textbook allotments, against sampling written out term by term."""
-    design = random_design("one cut", 4)
-    angles, inputs = drawn(design, models=1, rows=1)
-    angles[:, cut_angles(design)] = angle
-    engine = CutEngine(design, "ry")
-    results = engine.run(angles, inputs)
-    qubit = 3
-    left, right = results[0][0, 0, :, 0], results[1][0, 0, :, 1 + design.parts[1].qubits.index(qubit)]
-    table = coefficients(np.array(angle))
-    generator, runs, repeats = np.random.default_rng(9), 600, 8000
-    six = [("I", "I"), ("Z", "Z"), ("M", "S"), ("M", "Sdg"), ("S", "M"), ("Sdg", "M")]
-    places = [(LABELS.index(a), LABELS.index(b)) for a, b in six]
-    weight = np.array([table[place] for place in places])
-    up = (1 + np.clip([left[a] * right[b] for a, b in places], -1, 1)) / 2
-    size = np.abs(weight).sum()
-    chosen = generator.multinomial(runs, np.abs(weight) / size, repeats)
-    sampled = size / runs * ((2 * generator.binomial(chosen, up) - chosen) @ np.sign(weight))
-    equal = (2 * generator.binomial(runs // 6, up, (repeats, 6)) / (runs // 6) - 1) @ weight
-    for estimates, allotment in ((sampled, "sampled"), (equal, "equal")):
-        predicted = engine.quasi_probability_variance(angles, results, allotment)[0, 0, qubit]  # type: ignore[arg-type]
-        error = math.sqrt(predicted / runs / repeats)
-        assert estimates.mean() == pytest.approx(engine.reconstruct(angles, results)[0, 0, qubit], abs=4 * error)
-        assert estimates.var() * runs == pytest.approx(predicted, rel=0.1)
-
-
 # What a provider sees
 
 
@@ -265,9 +238,7 @@ def test_no_provider_sees_a_cut_angle() -> None:
     for part in engine.parts:
         assert all(not secret & cirq.parameter_names(variant.circuit) for variant in part.variants)
         np.testing.assert_array_equal(seen[0][1][part.index], seen[1][1][part.index])
-        np.testing.assert_array_equal(
-            variant_readouts(design, [part.index], angles, inputs, "ry"), variant_readouts(design, [part.index], other, inputs, "ry")
-        )
+        np.testing.assert_array_equal(*(engine.variant_readout([part.index], tried, inputs) for tried in (angles, other)))
     assert np.abs(engine.reconstruct(angles, seen[0][1]) - engine.reconstruct(other, seen[1][1])).max() > 0.05
 
 
@@ -275,18 +246,18 @@ def test_a_thief_reads_its_variants_and_nothing_else() -> None:
     """Every model on its own angles; other parts, other inputs and the cut leave the readout alone."""
     design = random_design("one cut", 6)
     angles, inputs = drawn(design, models=3, rows=4)
-    features = variant_readouts(design, [1], angles, inputs, "ry")
+    features = CutEngine(design, "ry").variant_readout([1], angles, inputs)
     assert features.shape == (3, 4, 5 * 2 + 1)
     held = design.parts[1]
     numbers = [i for i, placed in enumerate(p for p in design.placed_gates if p.gate.trainable) if placed in held.gates]
     changed, moved = angles + 1.0, inputs + 1.0
     changed[:, numbers], moved[:, :, list(held.qubits)] = angles[:, numbers], inputs[:, :, list(held.qubits)]
-    np.testing.assert_allclose(variant_readouts(design, [1], changed, moved, "ry"), features, atol=1e-6)
+    np.testing.assert_allclose(CutEngine(design, "ry").variant_readout([1], changed, moved), features, atol=1e-6)
     part = cut_parts(design, "ry")[1]
     for model, row in ((0, 0), (2, 3)):
         means = np.array([outcome_means(variant, 2, angles[model], inputs[model, row]) for variant in part.variants])
         np.testing.assert_allclose(features[model, row], [*means[:, 1:].ravel(), means[LABELS.index("M"), 0]], atol=1e-5)
-    both = variant_readouts(design, [0, 1], angles, inputs, "ry")
+    both = CutEngine(design, "ry").variant_readout([0, 1], angles, inputs)
     np.testing.assert_allclose(both[..., 11:], features, atol=1e-6)
 
 
@@ -294,7 +265,7 @@ def test_without_a_cut_the_readout_is_that_of_the_part() -> None:
     design = random_design("an untouched part")
     angles, inputs = drawn(design, models=1, rows=2)
     expected = [uncut(design, angles[0], row)[3:] for row in inputs[0]]
-    np.testing.assert_allclose(variant_readouts(design, [2], angles, inputs, "ry")[0], expected, atol=1e-5)
+    np.testing.assert_allclose(CutEngine(design, "ry").variant_readout([2], angles, inputs)[0], expected, atol=1e-5)
 
 
 # What a cut is worth
@@ -348,14 +319,6 @@ def test_shots_need_a_generator() -> None:
         CutEngine(design, "ry").run(angles, inputs, shots=10)
     with pytest.raises(QumosError, match="shots is 0"):
         CutEngine(design, "ry").run(angles, inputs, 0, np.random.default_rng(0))
-
-
-def test_unknown_allotments_are_refused() -> None:
-    design = random_design("one cut")
-    angles, inputs = drawn(design, 1, 1)
-    engine = CutEngine(design, "ry")
-    with pytest.raises(QumosError, match="allotment 'fair'; choose from equal, sampled"):
-        engine.quasi_probability_variance(angles, engine.run(angles, inputs), "fair")  # type: ignore[arg-type]
 
 
 def test_contraction_is_the_sum_written_out() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import Annotated, Literal
 
 import networkx
@@ -56,7 +55,7 @@ class AllToAll(_Lattice):
 
     @property
     def couplings(self) -> tuple[Coupling, ...]:
-        return tuple(combinations(range(self.qubits), 2))
+        return tuple(networkx.complete_graph(self.qubits).edges)
 
     @property
     def complete(self) -> bool:
@@ -75,7 +74,7 @@ class Line(_Lattice):
 
     @property
     def couplings(self) -> tuple[Coupling, ...]:
-        return tuple((qubit, qubit + 1) for qubit in range(self.qubits - 1))
+        return tuple(networkx.path_graph(self.qubits).edges)
 
 
 class Ring(_Lattice):
@@ -90,7 +89,7 @@ class Ring(_Lattice):
 
     @property
     def couplings(self) -> tuple[Coupling, ...]:
-        return (*((qubit, qubit + 1) for qubit in range(self.qubits - 1)), (0, self.qubits - 1))
+        return tuple(networkx.cycle_graph(self.qubits).edges)
 
 
 class Grid(_Lattice):
@@ -111,10 +110,8 @@ class Grid(_Lattice):
 
     @property
     def couplings(self) -> tuple[Coupling, ...]:
-        numbers = range(self.size)
-        across = [(qubit, qubit + 1) for qubit in numbers if (qubit + 1) % self.columns]
-        down = [(qubit, qubit + self.columns) for qubit in numbers if qubit + self.columns < self.size]
-        return (*across, *down)
+        lattice = networkx.grid_2d_graph(self.rows, self.columns)
+        return tuple(networkx.convert_node_labels_to_integers(lattice, ordering="sorted").edges)
 
 
 class HeavyHex(_Lattice):

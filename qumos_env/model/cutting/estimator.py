@@ -5,26 +5,24 @@ takes the product of the mean results of the two sides, and the owner adds the t
 since the two sides are different runs, and a mean serves all terms it occurs in. For ⟨Z⟩ of a qubit the other sides contribute
 the mean of the signs of M alone, which is exactly 1 where a variant has no M, so many terms cancel without any noise.
 
-The textbook alternative, *quasi-probability sampling*, runs one pair of circuits per shot, and is here for comparison by its variance.
+The textbook alternative, *quasi-probability sampling*, runs one pair of circuits per shot; ``docs/hardware.md`` compares their variances.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Literal
 
 import numpy as np
 
 from ...design import Design
 from ...design.gate_cuts import LABELS, coefficients, cut_angles, cut_parts
-from ...errors import QumosError, unknown
+from ...errors import QumosError
 from ...simulation.dense import DenseTape
 from ...simulation.sampling import sampled_counts
 from ..stack import FragmentEngine
 from .contraction import contract, diagonal, pair_coefficients, pair_table
 
-Allotment = Literal["sampled", "equal"]
 # Amplitudes that a label gives to the branches of a qubit in |0⟩ and in |1⟩; M keeps the branches apart.
 _FACTORS = {"I": (1, 1), "Z": (1, -1), "S": (1, 1j), "Sdg": (1, -1j)}
 # The branches from the states behind RZ(0) and RZ(π): the latter is -iZ.
@@ -135,27 +133,12 @@ class CutEngine:
                 variances[..., qubit] = contract(self._cuts, tables, matrices) - mean[..., qubit] ** 2
         return np.maximum(variances, 0.0)
 
-    def quasi_probability_variance(self, angles: np.ndarray, results: Sequence[np.ndarray], allotment: Allotment) -> np.ndarray:
-        """N·variance ``[M, rows, n_qubits]`` of quasi-probability estimates from N joint runs of all parts, for comparison.
-
-        ``sampled`` draws the term of every run by the size of its coefficient: Π(1 + 2|sin θ|)² − ⟨Z⟩², but how often a circuit runs then
-        shows θ. ``equal`` gives every term N/6**c runs: Π(6 + 3·sin² θ) − 6**c·Σ(coefficient · mean of the term)².
-
-        Raises:
-            QumosError: another allotment.
-        """
-        cut = angles[:, self._numbers]
-        if allotment == "sampled":
-            scale = np.prod(1 + 2 * np.abs(np.sin(cut)), axis=1) ** 2
-            return scale[:, None, None] - self.reconstruct(angles, results) ** 2
-        if allotment != "equal":
-            raise unknown("allotment", allotment, ("sampled", "equal"))
-        matrices = [coefficients(angles[:, number]) ** 2 for number in self._numbers]
-        values = recombined(self._qubits, self._cuts, [result**2 for result in results], matrices)
-        return np.prod(6 + 3 * np.sin(cut) ** 2, axis=1)[:, None, None] - 6 ** len(self._numbers) * values
-
     def variant_readout(self, parts: Sequence[int], angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-        """What the holder of ``parts`` reads from their variants, ``[M, rows, F]``; see ``variant_readouts``."""
+        """What the holder of ``parts`` reads from the circuits it holds, float ``[M, rows, F]``.
+
+        Per part, in the order of its variants, sign·⟨Z⟩ of every qubit, and behind these the mean sign of every variant with an M. No cut
+        angle enters: the owner does not give it away. Angles and inputs of other parts do not matter.
+        """
         found = []
         for part in parts:
             labels = list(product(LABELS, repeat=len(self.parts[part].cuts)))
@@ -180,24 +163,6 @@ def recombined(
         tables = [result[..., 1:] if other == part else result[..., 0] for other, result in enumerate(results)]
         values[..., list(mine)] = contract(cuts, tables, matrices)
     return values
-
-
-def variant_readouts(design: Design, provider_parts: Sequence[int], angles: np.ndarray, inputs: np.ndarray, axis: str) -> np.ndarray:
-    """What the thief of some parts can read from the circuits it holds, float ``[M, rows, F]``.
-
-    Per part, in the order of its variants, sign·⟨Z⟩ of every qubit, and behind these the mean sign of every variant with an M. No cut
-    angle enters: the owner does not give it away.
-
-    Args:
-        design: the design.
-        provider_parts: indices of the parts held.
-        angles: ``[M, n_trainable]``; those of other parts and of cuts do not matter.
-        inputs: encoded angles ``[M, rows, n_qubits]``; those of other qubits do not matter.
-        axis: rotation axis of the encoding.
-
-    Callers that read many times keep a ``CutEngine``.
-    """
-    return CutEngine(design, axis).variant_readout(provider_parts, angles, inputs)
 
 
 def _outcome_probabilities(branches: np.ndarray, labels: Sequence[str]) -> np.ndarray:
