@@ -105,13 +105,18 @@ def file_status(path: str | Path) -> os.stat_result:
 
 
 def absolute_path(name: str, folder: Path) -> Path:
-    """The file that another one in ``folder`` calls ``name``: ``~`` is a home folder, links are followed, it need not exist.
+    """The file that another one in ``folder`` calls ``name``: ``~`` is a home folder, links on the way are followed; it need not exist.
+
+    A link at the end is kept: its own name says what kind of file it is.
 
     Raises:
         QumosError: no such home folder, or nothing that a file can be called.
     """
     try:
-        return (folder / Path(name).expanduser()).resolve()
+        path = folder / Path(name).expanduser()
+        if "\0" in name:
+            raise ValueError("embedded null byte")
+        return path.parent.resolve() / path.name
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: an unknown home, or links in a circle
         raise QumosError(f"{shown(name)}: no path of a file ({_reason(error)})") from error
 

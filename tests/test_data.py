@@ -1,13 +1,17 @@
 """Data sets, the redraws and preprocessing: hand counts and scikit-learn's own scalers as oracles."""
 
+import io
 import json
 import re
 import sys
 import urllib.error
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -368,6 +372,155 @@ def test_tables_without_pandas_say_what_to_install(tmp_path, monkeypatch):
     assert "pip install 'qumos-env[data]'" in one_line_error(load_dataset, DataSection(source=source))
 
 
+# --- headers, labels and indices of tables ---
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5.1,3.5,0\n4.9,3.0,1\n6.2,3.4,0\n",  # numbers only
+        "5.1,3.5,setosa\n4.9,3.0,virginica\n6.2,3.4,setosa\n",  # the class of the first row is one of the others'
+        "\n\n5.1,3.5,0\n4.9,3.0,1\n",
+        "\ufeff5.1,3.5,0\n4.9,3.0,1\n",
+    ],
+)
+def test_a_table_without_a_header_loses_no_row_silently(tmp_path, text):
+    path = tmp_path / "rows.csv"
+    path.write_text(text, encoding="utf-8")
+    told = one_line_error(load_dataset, DataSection(source=str(path)))
+    assert "the first line must name the columns, it holds the values of a row: ['5.1', '3.5'" in told
+
+
+def test_names_that_are_numbers_are_a_header(tmp_path):
+    """Wavelengths, pixels: the name of the label tells them from a row."""
+    path = tmp_path / "rows.csv"
+    path.write_text("1100,1102.5,protein\n1,2,x\n3,4,y\n", encoding="utf-8")
+    assert load_dataset(DataSection(source=str(path))).features.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("label", ["label", "kind"])
+@pytest.mark.parametrize("kind", ["csv", "csv twice", "parquet", "parquet named", "parquet without metadata"])
+def test_the_index_of_pandas_is_no_feature(tmp_path, kind, label):
+    """However it was written, and if it is the last column too."""
+    table = pd.DataFrame({"a": [1.0, 2.0, 3.0], label: ["x", "y", "x"]}, index=[17, 4, 9])
+    path = tmp_path / f"rows.{kind.split()[0]}"
+    if kind == "csv":
+        table.to_csv(path)
+    elif kind == "csv twice":
+        table.to_csv(path)
+        pd.read_csv(path).to_csv(path)
+    elif kind == "parquet without metadata":
+        pq.write_table(pa.Table.from_pandas(table).replace_schema_metadata(None), path)
+    else:
+        table.rename_axis("patient" if kind == "parquet named" else None).to_parquet(path)
+    dataset = load_dataset(DataSection(source=str(path)))
+    assert dataset.features.tolist() == [[1], [2], [3]] and dataset.labels.tolist() == [0, 1, 0]
+
+
+def test_a_label_that_looks_like_a_feature_is_named(tmp_path):
+    path = save_csv(tmp_path / "rows.csv", kind=["x", "y", "x"], length=[1.5, 2.5, 3.5])
+    told = one_line_error(load_dataset, DataSection(source=path))
+    assert "column 'length' is read as the label (label, else target, else the last column), but holds fractions such as 1.5" in told
+    assert "call the column of the classes label" in told
+    path = save_csv(tmp_path / "named.csv", a=[1, 2, 3], target=[0.5, 1.5, 0.5])
+    assert load_dataset(DataSection(source=path)).class_names == ("0.5", "1.5")
+    path = save_csv(tmp_path / "many.csv", a=list(range(1001)), number=list(range(1001)))
+    told = one_line_error(load_dataset, DataSection(source=path))
+    assert "column 'number' is read as the label" in told and "1,001 different values, at most 1,000 classes" in told
+
+
+# --- bounds ---
+
+
+@pytest.mark.parametrize("damage", [None, b"{", b"[]", b'{"index_columns": 3}', b'{"index_columns": [], "columns": [{"name": "a"}]}'])
+def test_damaged_metadata_of_pandas_do_no_harm(tmp_path, damage):
+    """Other writers leave them out, or know other versions of them."""
+    table = pa.Table.from_pandas(pd.DataFrame({"a": [1.0, 2.0], "label": ["x", "y"]}))
+    path = tmp_path / "rows.parquet"
+    pq.write_table(table.replace_schema_metadata(None if damage is None else {b"pandas": damage}), path)
+    dataset = load_dataset(DataSection(source=str(path)))
+    assert dataset.features.tolist() == [[1], [2]] and dataset.class_names == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",".join(f"c{number}" for number in range(10_001)) + "\n1\n", "has 10,001 columns, at most 10,000"),
+        (",".join(f"c{number}" for number in range(1_000_000)) + "\n1\n", "the first line has more than 4,194,304 bytes"),
+        (",".join(f"c{number}" for number in range(9_000)) + "\n" + "1\n" * 12_000, "rows of 9,000 columns, at most 100,000,000 values"),
+        ("a,label\n" + "1\n" * 2_000_001, "rows, at most 2,000,000"),
+        ("a" * 200_000 + ",label\n1,x\n", "cannot be read (field larger than field limit"),
+        ("a,label\n1e200,x\n1,y\n", "row 1, column 'a': 1e+200 is larger than 1e+30"),
+        ("a,label\n1,x\n-2e30,y\n", "row 2, column 'a': -2e+30 is larger than 1e+30"),
+        ("a,label\n1," + "x" * 101 + "\n2,y\n", "at most 100 characters"),
+        ("a" * 100_000 + ",label\nbig,x\n1,y\n", "(100000 characters) is not numeric: 'big' in row 1"),
+    ],
+)
+def test_tables_are_measured_before_they_are_read(tmp_path, text, message):
+    """Short rows are filled up to the width of the header, so a small file can make a table that no memory holds."""
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    told = one_line_error(load_dataset, DataSection(source=str(path)))
+    assert message in told and len(told) < 500
+
+
+def test_a_wide_parquet_file_is_measured_by_its_metadata(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({f"c{number}": [1] for number in range(10_001)}), path)
+    assert "has 10,001 columns" in one_line_error(load_dataset, DataSection(source=str(path)))
+
+
+def save_header(path, shape, descr="<f8"):
+    """An NPZ whose features promise ``shape`` and hold eight bytes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, size in (("features", shape), ("labels", (2,))):
+            member = io.BytesIO()
+            np.lib.format.write_array_header_1_0(member, {"descr": descr, "fortran_order": False, "shape": size})
+            archive.writestr(f"{name}.npy", member.getvalue() + bytes(16))
+
+
+@pytest.mark.parametrize(
+    ("shape", "descr", "message"),
+    [
+        ((10**12, 2), "<f8", r"'features.npy' has shape \[1000000000000, 2\], at most 100,000,000 values"),
+        ((10**7, 2), "<f8", r"'features.npy' has shape \[10000000, 2\], but only 144 bytes"),
+        ((2, 10**400), "<f8", "at most 100,000,000 values"),
+        ((1, 1), "<U99999999", "but only 144 bytes"),
+        ((-1, 2), "<f8", "cannot be read"),
+        ((2, 1), "|O", "cannot be read"),
+    ],
+)
+def test_an_array_holds_what_its_header_promises(tmp_path, shape, descr, message):
+    path = tmp_path / "rows.npz"
+    save_header(path, shape, descr)
+    assert re.search(message, one_line_error(load_dataset, DataSection(source=str(path))))
+
+
+def test_wide_arrays_are_refused(tmp_path):
+    np.savez(tmp_path / "rows.npz", features=np.zeros((2, 10_001)), labels=[0, 1])
+    assert "has 10,001 columns" in one_line_error(load_dataset, DataSection(source=str(tmp_path / "rows.npz")))
+
+
+def test_other_arrays_of_an_npz_are_not_read(tmp_path):
+    """Whatever they hold: pickled objects, or far too many values."""
+    np.savez(tmp_path / "rows.npz", features=np.eye(2), labels=[0, 1], note=np.array([{"a": 1}], dtype=object))
+    assert load_dataset(DataSection(source=str(tmp_path / "rows.npz"))).features.shape == (2, 2)
+
+
+def test_the_name_of_a_link_says_what_kind_of_file_it_is(tmp_path):
+    """Stores of data keep the content under other names."""
+    save_csv(tmp_path / "blob.csv", a=[1, 2], label=["x", "y"])
+    (tmp_path / "blob.csv").rename(tmp_path / "0a1b2c")
+    (tmp_path / "rows.csv").symlink_to("0a1b2c")
+    assert load_dataset(DataSection(source=str(tmp_path / "rows.csv"))).features.tolist() == [[1], [2]]
+
+
+def test_all_draws_together_are_bounded():
+    section = DataSection(source="two-curves", parameters={"rows": 1_000_000, "features": 8})
+    told = one_line_error(make_protocol, section, DrawSection(count=1000), 8)
+    assert told == "data set 'two-curves': 1,000 draws of 1,000,000 rows with 8 values take 60 GiB, at most 32 GiB are possible"
+
+
 # --- the protocol ---
 
 
@@ -696,6 +849,8 @@ def test_angles_stay_in_range_and_survive_json_bit_for_bit(rows, columns, width,
         ({"offset": [0.0]}, "do not fit together"),
         ({"angle_range": [1.0, 0.0]}, "do not fit together"),
         ({"offset": [0.0, float("nan")]}, "must be finite"),
+        ({"angle_range": [0.0, float("inf")]}, "must be finite"),
+        ({"offset": [10**400, 0.0]}, "must be numbers"),
     ],
 )
 def test_damaged_descriptions_are_refused(change, message):

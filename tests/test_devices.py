@@ -54,6 +54,7 @@ def test_a_provider_takes_what_its_device_is(name: str) -> None:
     assert Provider.model_validate(json.loads(provider.model_dump_json())) == provider
     narrow = Provider(name="aurora", device=name, max_qubits=2, noise=NoiseProfile())
     assert narrow.max_qubits == 2 and narrow.noise == NoiseProfile()
+    assert Provider.model_validate(json.loads(narrow.model_dump_json())) == narrow
 
 
 @pytest.mark.parametrize(

@@ -399,6 +399,113 @@ def test_writing_calibration_keeps_the_file_readable_for_others(tmp_path: Path) 
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+TABLE = 'reliability = 0.9321\ndesigns = 50\npassed = true\nreason = "says \\"no\\" \\\\ ü"\n'
+"""``FIGURES`` as TOML."""
+INLINE = TABLE.strip().replace("\n", ", ")
+REST = """# A comment.
+name = "tiny"
+title = "tiny" # another
+[data]
+source = "iris"
+
+# about the providers
+[[providers]]
+name = "aurora"
+"""
+MAX = "max_qubits = 8\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (REST + MAX, REST + MAX + "\n[calibration]\n" + TABLE),
+        (REST + MAX[:-1], REST + MAX + "\n[calibration]\n" + TABLE),
+        (REST + MAX + "[ calibration ] # kept\nold = 1 # gone\n", REST + MAX + "[ calibration ] # kept\n" + TABLE),
+        (REST + MAX + '["calibration"]\nold = 2 # gone\n', REST + MAX + '["calibration"]\n' + TABLE),
+        ("calibration = { old = 1 } # kept\n" + REST + MAX, f"calibration = {{{INLINE}}} # kept\n" + REST + MAX),
+        ("calibration.old = 1\ncalibration.designs = 2\n" + REST + MAX, REST + MAX + "\n[calibration]\n" + TABLE),
+        (
+            REST.replace("# about", "[calibration]\nold = 1\n\n# about") + MAX,
+            REST.replace("# about", "[calibration]\n" + TABLE + "\n# about") + MAX,
+        ),
+        (
+            'description = """\n[calibration]\nx = 1\n"""\n' + REST + MAX,
+            'description = """\n[calibration]\nx = 1\n"""\n' + REST + MAX + "\n[calibration]\n" + TABLE,
+        ),
+    ],
+    ids=["none", "no line end", "spaces", "quoted", "inline", "dotted", "middle", "in a text"],
+)
+def test_calibration_is_edited_however_it_is_written(tmp_path: Path, before: str, after: str) -> None:
+    """Nothing else in the file changes, comments least of all."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(before, encoding="utf-8")
+    scenario = load_scenario(path)
+    write_calibration(path, FIGURES)
+    assert path.read_text(encoding="utf-8") == after
+    again = parse_scenario(tomllib.loads(after))
+    assert again.calibration == FIGURES and again.hash == scenario.hash
+    write_calibration(path, FIGURES)
+    assert path.read_text(encoding="utf-8") == after
+
+
+@pytest.mark.parametrize("name", list_scenarios())
+def test_writing_the_calibration_of_a_built_in_scenario_again_changes_no_byte(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_bytes((scenario_folder() / f"{name}.toml").read_bytes())
+    write_calibration(path, dict(load_scenario(name).calibration))
+    assert path.read_bytes() == (scenario_folder() / f"{name}.toml").read_bytes()
+
+
+def test_writing_calibration_keeps_line_ends(tmp_path: Path) -> None:
+    """Those of Windows, and a mixture."""
+    path = tmp_path / "tiny.toml"
+    path.write_bytes((REST + MAX).replace("\n", "\r\n").encode())
+    write_calibration(path, FIGURES)
+    assert path.read_bytes() == (REST + MAX + "\n[calibration]\n" + TABLE).replace("\n", "\r\n").encode()
+    mixed = REST.replace("[data]\n", "[data]\r\n") + MAX
+    path.write_bytes(mixed.encode())
+    write_calibration(path, FIGURES)
+    assert path.read_bytes() == (mixed + "\n[calibration]\n" + TABLE).encode()
+
+
+def test_writing_calibration_keeps_mode_and_link(tmp_path: Path) -> None:
+    """A private file stays private, and the file behind a link is the one that is written."""
+    path, link = tmp_path / "tiny.toml", tmp_path / "link.toml"
+    path.write_text(REST + MAX, encoding="utf-8")
+    path.chmod(0o600)
+    link.symlink_to("tiny.toml")
+    write_calibration(link, FIGURES)
+    assert link.is_symlink() and path.stat().st_mode & 0o777 == 0o600
+    assert load_scenario(path).calibration == FIGURES
+    assert {item.name for item in tmp_path.iterdir()} == {"tiny.toml", "link.toml"}
+
+
+def test_writing_calibration_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it fails the old content is still there, and nothing else."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(REST + MAX, encoding="utf-8")
+
+    def fail(source: object, target: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_calibration(path, FIGURES)
+    monkeypatch.undo()
+    assert path.read_text(encoding="utf-8") == REST + MAX and len(list(tmp_path.iterdir())) == 1
+    path.write_text("name = \n", encoding="utf-8")
+    with pytest.raises(QumosError, match="malformed TOML"):
+        write_calibration(path, FIGURES)
+
+
+def test_a_figure_that_is_not_a_number_is_written_too(tmp_path: Path) -> None:
+    """A correlation without variance is one."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(REST + MAX, encoding="utf-8")
+    write_calibration(path, {"test_correlation": float("nan")})
+    assert load_scenario(path).calibration["test_correlation"] != load_scenario(path).calibration["test_correlation"]
+
+
 RY0, RY1 = Gate("ry", (0,)), Gate("ry", (1,))
 
 

@@ -293,7 +293,8 @@ def load_profile(name_or_path: str | Path) -> ProviderProfile:
         raise QumosError(f"provider profile {text!r}: {NO_GATE_CIRCUITS[text]}, which runs no gate circuits")
     else:
         raise unknown("provider profile", text, list_profiles())
-    return _read(path.resolve(), file_status(path).st_mtime_ns)
+    stamp = file_status(path).st_mtime_ns
+    return _read(path.resolve(), stamp)
 
 
 @lru_cache(maxsize=64)

@@ -57,7 +57,7 @@ class Provider(BaseModel):
         mid_circuit_measurement: whether it can measure before the end of a circuit. A fact about it and no rule: the measured variant of a
             gate cut needs an ancilla instead, see ``DesignLimits``.
         price: cost of one gate, relative to a one-qubit gate on an ideal provider, at most 10¹².
-        noise: its error rates; left out of what is dumped, and so hashed, while there are none.
+        noise: its error rates; left out of what is dumped, and so hashed, where there are none and its device has none.
         device: name of a device profile (``qumos_env.hardware``), or path of a TOML file with one: its figures stand where the fields
             above say nothing, and costs and times can be estimated.
     """
@@ -98,7 +98,9 @@ class Provider(BaseModel):
     @model_serializer(mode="wrap")
     def _without_absent_noise(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = dump(self)
-        if self.noise == NoiseProfile():
+        profile = self.profile
+        # What is read without noise gets that of its device.
+        if self.noise == NoiseProfile() and (profile is None or NoiseProfile.of(device_noise(profile)) == NoiseProfile()):
             data.pop("noise", None)
         if self.device is None:
             data.pop("device", None)

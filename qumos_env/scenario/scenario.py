@@ -11,7 +11,7 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import tomlkit
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import InlineTable, Table
 
 from ..design import Design
 from ..design.gates import REGISTRY
@@ -338,7 +339,7 @@ def _fields(location: tuple[int | str, ...]) -> list[str]:
 def write_calibration(path: Path, figures: dict[str, float | int | str | bool]) -> None:
     """Puts ``figures`` into the table ``calibration`` of the TOML file ``path``, in place of those that it holds.
 
-    The table stays where it is, and is added at the end if there is none. All else stays too: comments, order and line ends, the file's
+    The table stays where it is, and comes to the end if there was none. All else stays too: comments, order and line ends, the file's
     mode, and a link that ``path`` may be. The write is atomic.
 
     Raises:
@@ -348,16 +349,10 @@ def write_calibration(path: Path, figures: dict[str, float | int | str | bool]) 
     text = read_bytes(path).decode("utf-8")
     # The library ends the lines that it adds with \n.
     windows = "\r\n" in text and text.count("\r\n") == text.count("\n")
+    text = text.replace("\r\n", "\n") if windows else text
     try:
-        document = tomlkit.parse(text.replace("\r\n", "\n") if windows else text)
-        if "calibration" not in document:
-            document.add("calibration", tomlkit.table())
-        table = document["calibration"]
-        if not isinstance(table, MutableMapping):
-            raise QumosError(f"{path}: calibration is no table")
-        for name in [name for name in table if name not in figures]:
-            del table[name]
-        table.update(figures)
+        document = tomlkit.parse(text if text.endswith("\n") else text + "\n")
+        _put(document, "calibration", figures)
         edited = document.as_string()
         after = tomllib.loads(edited)
     except (TOMLKitError, tomllib.TOMLDecodeError) as error:
@@ -365,6 +360,28 @@ def write_calibration(path: Path, figures: dict[str, float | int | str | bool]) 
     if _canonical(after) != _canonical(before | {"calibration": figures}):
         raise QumosError(f"{path}: the calibration cannot be written without a change to the rest; make it a table of its own at the end")
     write_bytes(path, (edited.replace("\n", "\r\n") if windows else edited).encode())
+
+
+def _put(document: tomlkit.TOMLDocument, name: str, content: dict[str, float | int | str | bool]) -> None:
+    """Makes ``content`` that of the table ``name``, where and as it is written: a section, or inline; else in a new section at the end."""
+    table = document.get(name)
+    if isinstance(table, InlineTable):
+        document[name] = tomlkit.inline_table()
+        document[name].update(content)
+        return
+    if not isinstance(table, Table):
+        document.pop(name, None)
+        table = tomlkit.table()
+        document.add(name, table)
+    # Blank lines and comments behind the last entry are about what follows.
+    body = table.value.body
+    end = 1 + max((number for number, (key, _) in enumerate(body) if key is not None), default=-1)
+    behind = body[end:]
+    del body[end:]
+    for key in [key for key in table if key not in content]:
+        del table[key]
+    table.update(content)
+    body.extend(behind)
 
 
 def _canonical(data: object) -> str:
