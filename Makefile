@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SCENARIOS ?= $(sort $(patsubst scenarios/%.toml,%,$(wildcard scenarios/*.toml)))
 
-.PHONY: help setup demo test test-cores test-slow lint bench check-scenarios clean
+.PHONY: help setup demo test test-cores test-slow fuzz lint bench check-scenarios clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,6 +38,9 @@ test-cores: $(STAMP) ## the numerical tests as every other core type that this p
 
 test-slow: $(STAMP) ## the slow tests
 	$(BIN)/python -m pytest -n 2 -q -m slow
+
+fuzz: $(STAMP) ## thousands of mutated files of every kind: each loads, or is refused with one line
+	$(BIN)/python -m tests.fuzz --cases 3000
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

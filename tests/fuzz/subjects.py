@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+import tempfile
 import tomllib
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,15 @@ from pyarrow import parquet
 
 from qumos_env.data import Dataset, load_dataset, make_protocol
 from qumos_env.data.sources import OPENML
-from qumos_env.design import Design
+from qumos_env.deployment.bundle import Bundle, read_bundle
+from qumos_env.deployment.export import write_bundle
+from qumos_env.deployment.schema import MANIFEST
+from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import interleaved, ry_cz_ry
 from qumos_env.env.actions import DesignState
 from qumos_env.env.observation import ObservationEncoder
 from qumos_env.errors import QumosError
+from qumos_env.evaluation.workload import Workload
 from qumos_env.hardware import profile as profiles
 from qumos_env.hardware.profile import list_profiles, load_profile, noise_spec, parse_profile
 from qumos_env.scenario import Scenario, list_scenarios, load_scenario, parse_scenario, scenario_folder
@@ -313,7 +319,68 @@ def _npz(generator: np.random.Generator) -> bytes:
     return target.getvalue()
 
 
-SUBJECTS = (Subject("scenarios", _scenario), Subject("designs", _design), Subject("devices", _profile), Subject("data", _data))
+# --- bundles ---
+
+
+@cache
+def _bundle(cut: bool) -> dict[str, bytes]:
+    """The files of a bundle of an untrained model, with and without a gate cut, by their names in its folder."""
+    data = {
+        "name": "tiny",
+        "title": "tiny",
+        "data": {"source": "iris", "reducer": "none"},
+        "draws": {"count": 2, "train_rows": 20, "tuning_rows": 12},
+        "design": {"qubits": 4, "max_gate_cuts": 1},
+        "providers": [{"name": "aurora"}, {"name": "borealis"}],
+    }
+    workload = Workload(parse_scenario(data))
+    plain = ry_cz_ry(interleaved(4, 2), ("aurora", "borealis"), 1)
+    design = replace(plain, gates=(*plain.gates, Gate("rzz", (0, 1)))) if cut else plain
+    facts = {"seed": 0, "train_rows": 20, "test_accuracy": 0.5, "test_rows": 30}
+    with tempfile.TemporaryDirectory() as folder:
+        start = workload.model(design).initial([0])
+        written = write_bundle(Path(folder) / "bundle", design, workload, start, workload.draws(0, "search")[0].owner, facts)
+        return {str(path.relative_to(written)): path.read_bytes() for path in sorted(written.rglob("*")) if path.is_file()}
+
+
+def _bundle_case(generator: np.random.Generator, folder: Path) -> Reading:
+    files = dict(_bundle(bool(generator.integers(2))))
+    home = folder / "bundle"
+    name = pick(generator, sorted(name for name in files if name.endswith(".json")))
+    if generator.random() < 0.3:
+        files[name] = damaged(files[name], generator)
+    else:
+        changed = text_of(mutated(json.loads(files[name]), generator, as_text=True), toml=False)
+        files[name] = changed.encode("utf-8", "surrogatepass")
+    if name != MANIFEST and generator.random() < 0.95:
+        # The checksum is put right: harm is meant.
+        manifest = json.loads(files[MANIFEST])
+        manifest["files"][name] = hashlib.sha256(files[name]).hexdigest()
+        files[MANIFEST] = json.dumps(manifest).encode()
+    for one, content in files.items():
+        (home / one).parent.mkdir(parents=True, exist_ok=True)
+        (home / one).write_bytes(content)
+    if generator.random() < 0.02:
+        other = no_file(folder, ".json", generator)
+        (home / name).unlink()
+        if "\x00" not in str(other) and os.path.lexists(other):
+            other.rename(home / name)
+    return lambda: answer(read_bundle(home))
+
+
+def answer(bundle: Bundle) -> None:
+    """Probabilities for a row."""
+    found = bundle.predict_proba(np.zeros((1, len(bundle.preprocessor.matrix))))
+    assert np.isfinite(found).all() and np.isclose(found.sum(), 1)
+
+
+SUBJECTS = (
+    Subject("scenarios", _scenario),
+    Subject("designs", _design),
+    Subject("devices", _profile),
+    Subject("data", _data),
+    Subject("bundles", _bundle_case),
+)
 
 
 def message_fault(error: QumosError) -> str | None:
