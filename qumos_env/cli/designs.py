@@ -1,8 +1,9 @@
-"""Commands on one design: evaluate, render, export."""
+"""Commands on one design: make, evaluate, render, export."""
 
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,44 @@ import typer
 from rich.table import Table
 
 from ..design import Design
+from ..design.ansatz import contiguous, interleaved, ry_cz_ry
 from ..errors import QumosError
+from ..files import write_text
 from ..scenario import load_scenario
 from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console
+
+
+class Split(StrEnum):
+    """How the register is dealt to the parts."""
+
+    contiguous = "contiguous"
+    interleaved = "interleaved"
+
+
+@app.command()
+def design(
+    scenario: ScenarioOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file of the design.")],
+    layers: Annotated[int, typer.Option(min=1, max=20, help="Layers of the RY-CZ-RY ansatz.")] = 2,
+    split: Annotated[Split, typer.Option(help="Neighbouring qubits together, or dealt in turn.")] = Split.interleaved,
+    random: Annotated[int | None, typer.Option("--random", min=0, help="Draw a random design with this seed instead.")] = None,
+) -> None:
+    """Write a design to start from: the textbook ansatz on as many providers as there are, or a random design."""
+    loaded = load_scenario(scenario)
+    if random is None:
+        rules = loaded.design
+        parts = min(rules.max_parts, len(loaded.providers), rules.qubits)
+        partition = {Split.contiguous: contiguous, Split.interleaved: interleaved}[split](rules.qubits, parts)
+        made = ry_cz_ry(partition, loaded.provider_names[:parts], layers)
+    else:
+        import numpy as np
+
+        from ..env.random_designs import random_design
+
+        made = random_design(loaded, np.random.default_rng(random))
+    loaded.check_design(made)
+    write_text(out, made.to_json() + "\n")
+    typer.echo(f"wrote {out}: {len(made.gates)} gates, {made.n_parts} part(s)")
 
 
 @app.command()
