@@ -102,6 +102,18 @@ def test_as_few_native_gates_as_cirq_finds(name: str, native: NativeGates) -> No
 
 
 @pytest.mark.parametrize("native", NATIVE)
+@pytest.mark.parametrize("off", [1e-5, 3e-6, 3e-7, 1.2e-7, 0.8e-7, 1e-9])
+def test_nearly_special_gates(off: float, native: NativeGates) -> None:
+    """On either side of where coefficients count as equal, what is written stays as exact as that."""
+    generator = np.random.default_rng(0)
+    for name in SPECIAL:
+        moves = [cirq.XX, cirq.YY, cirq.ZZ]
+        moved = np.linalg.multi_dot([cirq.unitary(move ** (off * generator.integers(-1, 2))) for move in moves])
+        unitary = dressed(name, 0) @ moved
+        assert distance(synthesise(unitary, native).unitary(), unitary) < 1e-12
+
+
+@pytest.mark.parametrize("native", NATIVE)
 @pytest.mark.parametrize("name", SPECIAL)
 def test_single_gates(name: str, native: NativeGates) -> None:
     gate = SPECIAL[name]

@@ -77,6 +77,7 @@ def _eigenbasis(magic: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = np.diag(vectors.T @ symmetric @ vectors)
     basis = np.zeros((4, 4))
     near = np.abs(values[:, None] - values) < SAME
+    near = np.linalg.matrix_power(near.astype(int), 3) > 0  # and what is near to what is near
     for index in range(4):
         if not near[index, :index].any():
             space = vectors[:, near[index]]
@@ -119,7 +120,7 @@ def _assigned(basis: np.ndarray, squares: np.ndarray, wanted: np.ndarray) -> tup
     candidates = []
     for swapped in (False, True):
         values = -squares if swapped else squares
-        fitting = _ORDERS[np.all(np.abs(values[_ORDERS] - wanted) < 100 * SAME, axis=1)]
+        fitting = _ORDERS[np.all(np.abs(values[_ORDERS] - wanted) < 10 * SAME, axis=1)]
         signed = (basis[fitting][:, None] * _FLIPS[:, :, None]).reshape(-1, 4, 4)
         candidates += [(one, swapped) for one in signed[np.linalg.det(signed) > 0]]
     # The largest entry decides, row by row; of entries that rounding may have made different, the next.
