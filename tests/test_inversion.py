@@ -60,7 +60,8 @@ def test_gradients_agree_with_the_adjoint_method_and_their_slopes_with_finite_di
     inputs, targets = generator.uniform(*RANGE, (2, 4, 5)), one_hot(generator.integers(0, 3, (2, 4)), 3)
     gradient = GradientMap(model)
     found, jacobian = gradient.with_jacobian(parameters, inputs, targets)
-    np.testing.assert_allclose(gradient.gradients(parameters, inputs, targets), found, atol=1e-6)
+    # Single precision: on three kinds of processor they are 3e-7 to 7e-7 apart.
+    np.testing.assert_allclose(gradient.gradients(parameters, inputs, targets), found, atol=5e-6)
     for index in range(2):
         np.testing.assert_allclose(found[index], engine_gradients(model, parameters[index], inputs[index], targets[index]), atol=2e-5)
         for qubit in range(5):
