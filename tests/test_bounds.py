@@ -22,7 +22,7 @@ from qumos_env.errors import MOST_CHARACTERS, QumosError, one_line, shortened, s
 from qumos_env.files import MOST_BYTES, absolute_path, read_bytes, read_text, read_toml, write_text
 from qumos_env.hardware.profile import list_profiles, load_profile, parse_profile
 from qumos_env.scenario import load_scenario, parse_scenario
-from qumos_env.scenario.scenario import MOST_NOISY_QUBITS
+from qumos_env.scenario.sizes import MOST_NOISY_QUBITS
 from qumos_env.simulation.channels import NoiseSpec
 from qumos_env.simulation.noise import NoisyEngine
 
@@ -220,7 +220,7 @@ SCENARIO_FIELDS: list[Any] = [
     ("draws__thief_rows_per_class", 10**9, ["draws.thief_rows_per_class"]),
     ("draws__tuning_rows", 10**400, ["draws.tuning_rows", "about 1e400"]),
     ("design__qubits", 10**9, ["design.qubits", "20"]),
-    ("design__max_parts", 10**9, ["design.max_parts", "1000"]),
+    ("design__max_parts", 10**9, ["design.max_parts", "100"]),
     ("design__max_part_qubits", 10**9, ["design.max_part_qubits", "10000"]),
     ("design__max_gates", 10**6, ["design.max_gates", "2000"]),
     ("design__max_steps", 10**9, ["design.max_steps", "1000000"]),
@@ -240,7 +240,7 @@ SCENARIO_FIELDS: list[Any] = [
     ("reward__blend", "x" * 1000, ["reward.blend"]),
     ("providers", [{"name": f"p{number}"} for number in range(101)], ["providers", "100"]),
     ("providers__0__max_qubits", 10**400, ["providers.0.max_qubits", "10000", "about 1e400"]),
-    ("providers__0__max_parts", 10**9, ["providers.0.max_parts", "1000"]),
+    ("providers__0__max_parts", 10**9, ["providers.0.max_parts", "100"]),
     ("providers__0__price", 1e300, ["providers.0.price"]),
     ("providers__0__gates", ["ry"] * 101, ["providers.0.gates", "100"]),
     ("providers__0__device", "x" * 5000, ["providers.0", "unknown provider profile"]),
@@ -286,7 +286,7 @@ TOGETHER: list[Any] = [
             "design__max_parts": 4,
             "budget__dollars": 1.0,
         },
-        ["budget: 4 parts at 30 providers are 46376 choices"],
+        ["budget: 4 parts at 30 providers are 46376 choices to price, at most 1,000"],
     ),
     (
         {"service__noise": True, "providers": NOISY, "design__qubits": 12, "design__max_part_qubits": 12},
@@ -324,8 +324,8 @@ def test_wide_parts_with_noise_are_possible_up_to_the_bound() -> None:
 
 def test_the_largest_scenario_begins_an_episode() -> None:
     """What the bounds allow is also what the environment can hold: every list and every number at its end."""
-    providers = [{"name": f"p{number}", "max_qubits": 10_000, "max_parts": 1000} for number in range(100)]
-    design = {"qubits": 20, "max_parts": 1000, "max_part_qubits": 10_000, "max_gates": MOST_GATES, "vocabulary": "both"}
+    providers = [{"name": f"p{number}", "max_qubits": 10_000, "max_parts": 100} for number in range(100)]
+    design = {"qubits": 20, "max_parts": 100, "max_part_qubits": 10_000, "max_gates": MOST_GATES, "vocabulary": "both"}
     largest = changed(TINY, providers=providers, design=design | {"shots": list(range(1, 1001))}, draws={"count": 100, "train_rows": 40})
     scenario = parse_scenario(largest)
     state = DesignState(scenario)

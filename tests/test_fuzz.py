@@ -21,7 +21,7 @@ from tests.fuzz.mutators import damaged, mutated
 from tests.fuzz.subjects import SUBJECTS, Reading, Subject
 
 ROOT = Path(__file__).resolve().parent.parent
-CASES = 120
+CASES = 80
 
 
 def test_mutated_files_load_or_are_refused_with_one_line() -> None:

@@ -98,7 +98,8 @@ def run(command: typer.Typer, arguments: Sequence[str] | None = None) -> int:
             typer.echo(f"error: {message}", err=True)
         return 2
     except OSError as error:
-        typer.echo(f"error: {error.filename or 'file'}: {error.strerror or one_line(error)}", err=True)
+        where = error.filename or "file"
+        typer.echo(f"error: {one_line(f'{where}: {error.strerror or error}')}", err=True)
         return 2
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("interrupted", err=True)

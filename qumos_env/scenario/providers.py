@@ -12,7 +12,7 @@ from ..errors import QumosError, shown
 from ..hardware.profile import Probability, ProviderProfile, load_profile
 from ..hardware.profile import noise_spec as device_noise
 from ..simulation.channels import NoiseSpec, ReadoutError
-from .sections import MOST_AMOUNT, MOST_WIDTH, GateNames, Identifier, PathOrName
+from .sections import MOST_AMOUNT, MOST_PARTS, MOST_WIDTH, GateNames, Identifier, PathOrName
 
 
 class NoiseProfile(BaseModel):
@@ -52,7 +52,7 @@ class Provider(BaseModel):
     Attributes:
         name: the name used in designs and bundles.
         max_qubits: widest part it runs, at most 10,000.
-        max_parts: how many parts it takes, at most 1,000.
+        max_parts: how many parts it takes, at most 100.
         gates: the gates of the registry it runs.
         mid_circuit_measurement: whether it can measure before the end of a circuit. A fact about it and no rule: the measured variant of a
             gate cut needs an ancilla instead, see ``DesignLimits``.
@@ -66,7 +66,7 @@ class Provider(BaseModel):
 
     name: Identifier
     max_qubits: Annotated[int, Field(ge=1, le=MOST_WIDTH)] = 20
-    max_parts: Annotated[int, Field(ge=1, le=1000)] = 8
+    max_parts: Annotated[int, Field(ge=1, le=MOST_PARTS)] = 8
     gates: GateNames = tuple(REGISTRY)
     mid_circuit_measurement: bool = True
     price: Annotated[FiniteFloat, Field(ge=0, le=MOST_AMOUNT)] = 1.0

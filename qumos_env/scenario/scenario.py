@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import tomllib
 from collections.abc import Sequence
@@ -44,17 +43,12 @@ from .sections import (
     ServiceSection,
     ThreatSection,
 )
+from .sizes import check_choices, check_noise, check_states, check_training
 
 _TABLE_SUFFIXES = (".csv", ".parquet", ".npz")
 MIN_ADVANTAGE = 2.0
 """Standard errors by which a model must beat the no-loot control to be worth stealing."""
 MOST_PROVIDERS = 100
-_MOST_PASSES = 10**10  # rows that training sees, over all draws and steps: about a day
-_MOST_AMPLITUDES = 2**32  # of the training rows of all draws, if one part held the register: 32 GiB
-_MOST_COALITIONS = 10_000  # a thief each
-_MOST_OPENINGS = 20_000  # choices of providers for parts, each priced where there is a budget
-MOST_NOISY_QUBITS = 10
-"""Of circuits that providers' noise is simulated in: a density matrix has 4**qubits entries."""
 
 
 def _storable(figure: float | int | str | bool) -> float | int | str | bool:
@@ -101,41 +95,10 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _not_too_large_together(self) -> Scenario:
-        draws, design = self.draws, self.design
-        for steps, field, rows, rows_field in (
-            (self.model.steps, "model.steps", draws.train_rows, "draws.train_rows"),
-            (self.threat.steps, "threat.steps", draws.thief_rows_per_class, "draws.thief_rows_per_class"),
-        ):
-            if draws.count * rows * steps > _MOST_PASSES:
-                product = f"{draws.count:,} × {rows:,} × {steps:,}"
-                raise ValueError(f"draws.count × {rows_field} × {field} is {product}, at most {_MOST_PASSES:,} can be trained on")
-        amplitudes = draws.count * draws.train_rows * 2**design.qubits
-        if amplitudes > _MOST_AMPLITUDES:
-            product = f"{draws.count:,} × {draws.train_rows:,} × 2**{design.qubits}"
-            raise ValueError(
-                f"draws.count × draws.train_rows × 2**design.qubits is {product} amplitudes, which take "
-                f"{amplitudes / 2**27:,.0f} GiB, at most {_MOST_AMPLITUDES / 2**27:,.0f} GiB are possible"
-            )
-        coalitions = math.comb(len(self.providers), self.threat.coalition)
-        if coalitions > _MOST_COALITIONS:
-            raise ValueError(
-                f"threat.coalition {self.threat.coalition} of {len(self.providers)} providers gives {shown(coalitions)} thieves, "
-                f"at most {_MOST_COALITIONS:,} are possible"
-            )
-        parts = min(design.max_parts, design.qubits)
-        openings = math.comb(len(self.providers) + parts, parts)
-        if self.budget.is_set and openings > _MOST_OPENINGS:
-            raise ValueError(
-                f"budget: {parts} parts at {len(self.providers)} providers are {shown(openings)} choices to price, "
-                f"at most {_MOST_OPENINGS:,} are possible; lower design.max_parts"
-            )
-        widest = min(max(provider.max_qubits for provider in self.providers), design.max_part_qubits, design.qubits)
-        noisy = design.qubits if design.max_gate_cuts else widest
-        if self.service.noise and noisy > MOST_NOISY_QUBITS:
-            lower = "set design.max_gate_cuts to 0" if widest <= MOST_NOISY_QUBITS else "lower design.max_part_qubits"
-            raise ValueError(
-                f"service.noise: circuits of up to {noisy} qubits would be simulated, at most {MOST_NOISY_QUBITS} are possible; {lower}"
-            )
+        check_training(self.draws, self.model, self.threat)
+        check_states(self.draws, self.design)
+        check_choices(self.providers, self.design, self.threat, self.budget)
+        check_noise(self.providers, self.design, self.service)
         return self
 
     @model_validator(mode="after")

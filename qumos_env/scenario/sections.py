@@ -1,7 +1,7 @@
 """The sections of a scenario: what may be written in its TOML file.
 
 Every number, name and list has a bound, some hundred to some thousand times what anyone needs, so that a slip of the finger is an error
-when the file is read and not an hour later when memory runs out. What is only too large together, ``Scenario`` checks.
+when the file is read and not an hour later when memory runs out. What is only too large together is checked in ``sizes``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ LEAST_LIRA_DRAWS = 16
 """Draws that can serve each other as shadow models."""
 MOST_QUBITS = 20
 """Of a register: a simulator holds all amplitudes of a part."""
+MOST_PARTS = 100
+"""Of a design, and of a provider: a register of 20 qubits has 20 at most."""
 MOST_WIDTH = 10_000
 """Qubits of a provider or of its device; the largest devices have some thousand."""
 MOST_CLASSES = 1000
@@ -161,7 +163,7 @@ class DesignSection(Section):
 
     Attributes:
         qubits: width of the register, one feature a qubit, at most 20.
-        max_parts, max_part_qubits: limits of the partition, at most 1,000 and 10,000.
+        max_parts, max_part_qubits: limits of the partition, at most 100 and 10,000.
         max_gates: gate budget, at most 2,000.
         max_gate_cuts: how many rzz may span two parts, at most 3: a part that c cuts touch runs 5**c circuits.
         gates: the gates that may be placed.
@@ -171,7 +173,7 @@ class DesignSection(Section):
     """
 
     qubits: Annotated[int, Field(ge=1, le=MOST_QUBITS)] = 8
-    max_parts: Annotated[int, Field(ge=1, le=1000)] = 2
+    max_parts: Annotated[int, Field(ge=1, le=MOST_PARTS)] = 2
     max_part_qubits: Annotated[int, Field(ge=1, le=MOST_WIDTH)] = 5
     max_gates: Annotated[int, Field(ge=1, le=MOST_GATES)] = 56
     max_gate_cuts: Annotated[int, Field(ge=0, le=3)] = 0
