@@ -13,13 +13,14 @@ from typing import Any, Literal, get_args
 
 import cirq
 import numpy as np
+import sympy
 import torch
 
 from ..errors import QumosError, unknown
 from .adjoint import MEMORY_LIMIT, CircuitEngine, Route
 from .channels import Noise, ReadoutError, compile_noisy, has_channels
 from .noise import NoisyEngine, NoisyRoute
-from .program import InputRotation, compile_circuit, natural_symbols
+from .program import InputRotation, compile_circuit, natural_symbols, symbol_names
 from .states import checked_bits
 
 LayerEncoding = Literal["angle", "amplitude", "basis"]
@@ -32,8 +33,8 @@ class QuantumLayer(torch.nn.Module):
     Args:
         circuit: unitary gates, parametrised gates linear in one symbol each; and channels.
         observables: Pauli strings or sums with real coefficients.
-        input_symbols: names of the symbols that take a value per sample, in column order.
-        weight_symbols: names of the trainable symbols; default all others in natural order.
+        input_symbols: the symbols that take a value per sample, in column order; each a ``sympy.Symbol`` or a name.
+        weight_symbols: the trainable symbols, likewise; default all others in natural order.
         qubits: the register, most significant first; default the circuit's and the observables' qubits, sorted.
         initial_weights: start values in radians; default uniform in [-pi, pi) from ``seed``.
         seed: of the default initial weights.
@@ -49,6 +50,7 @@ class QuantumLayer(torch.nn.Module):
             errors or a channel in the circuit the density matrix is simulated, and gradients are as exact as without.
 
     Attributes:
+        input_symbols, weight_symbols: the names, in order.
         weights: one float32 parameter vector, one value per weight symbol.
         engine: what simulates; other ways to differentiate it by the weights, also from shots, are in
             ``qumos_env.simulation.gradients``.
@@ -62,8 +64,8 @@ class QuantumLayer(torch.nn.Module):
         self,
         circuit: cirq.AbstractCircuit,
         observables: Sequence[cirq.PauliString | cirq.PauliSum | cirq.SingleQubitPauliStringGateOperation],
-        input_symbols: Sequence[str] = (),
-        weight_symbols: Sequence[str] | None = None,
+        input_symbols: Sequence[sympy.Symbol | str] = (),
+        weight_symbols: Sequence[sympy.Symbol | str] | None = None,
         *,
         qubits: Sequence[cirq.Qid] | None = None,
         initial_weights: Sequence[float] | None = None,
@@ -78,7 +80,8 @@ class QuantumLayer(torch.nn.Module):
         super().__init__()
         if encoding not in get_args(LayerEncoding):
             raise unknown("encoding", encoding, get_args(LayerEncoding))
-        if encoding != "angle" and input_symbols:
+        self.input_symbols = symbol_names("input_symbols", input_symbols)
+        if encoding != "angle" and self.input_symbols:
             raise QumosError(f"input_symbols: {encoding} encoding takes the place of input symbols")
         if not observables:
             raise QumosError("observables: at least one is needed")
@@ -88,11 +91,10 @@ class QuantumLayer(torch.nn.Module):
             raise QumosError("observables: a list of Pauli strings or sums on qubits is needed, such as [cirq.Z(qubit)]") from error
         register = sorted(circuit.all_qubits().union(*(item.qubits for item in sums))) if qubits is None else list(qubits)
         if weight_symbols is None:
-            weight_symbols = [name for name in natural_symbols(circuit) if name not in set(input_symbols)]
+            weight_symbols = [name for name in natural_symbols(circuit) if name not in self.input_symbols]
         self.encoding: LayerEncoding = encoding
         self.n_qubits = len(register)
-        self.input_symbols = tuple(input_symbols)
-        self.weight_symbols = tuple(weight_symbols)
+        self.weight_symbols = symbol_names("weight_symbols", weight_symbols)
         if noise is None and readout is None and not has_channels(circuit):
             self.engine: _Engine = self._exact_engine(circuit, register, sums, route, threads, memory_limit)
         else:
