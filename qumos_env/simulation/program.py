@@ -108,7 +108,7 @@ def symbol_names(argument: str, symbols: Iterable[object]) -> tuple[str, ...]:
     """Names of ``symbols``, each a ``sympy.Symbol`` or a name already; raises QumosError naming ``argument`` for anything else."""
     if isinstance(symbols, (str, sympy.Expr)) or not isinstance(symbols, Iterable):
         raise QumosError(f"{argument}: a list of symbols or names is needed, such as [x] or ['x'], got {_shown(symbols)}")
-    names = []
+    names: list[str] = []
     for symbol in symbols:
         if not isinstance(symbol, (str, sympy.Symbol)):
             kind = type(symbol).__name__
