@@ -27,7 +27,7 @@ MACHINE = {4: Target(below=4), 8: None, 12: Target(below=2), 16: None}
 _SCALING_SECONDS = 3.0
 
 
-def _in_turns(actions: Mapping[str, Callable[[], object]], repeats: int, budget: float = 60.0) -> dict[str, np.ndarray]:
+def in_turns(actions: Mapping[str, Callable[[], object]], repeats: int, budget: float = 60.0) -> dict[str, np.ndarray]:
     """Seconds of processor time per action and repeat; fewer repeats (at least 3) where they would take longer than ``budget`` s."""
     once = sum(elapsed(action)[1] for action in actions.values())  # a warm-up as well
     repeats = max(min(repeats, round(budget / once)), min(repeats, 3))
@@ -57,7 +57,7 @@ def many(repeats: int) -> Outcome:
     worst = float(np.abs(model.train_many(inputs, labels, keys).angles - np.array(singles())).max())
     if worst > 1e-2:
         raise Disagreement(f"many: trained angles differ by {worst:.1e}")
-    times = _in_turns({"together": lambda: model.train_many(inputs, labels, keys), "singly": singles}, repeats)
+    times = in_turns({"together": lambda: model.train_many(inputs, labels, keys), "singly": singles}, repeats)
     rows = [
         Row(f"{MODELS} trainings together", "ms", (1e3 * times["together"]).tolist()),
         Row(f"{MODELS} trainings singly", "ms", (1e3 * times["singly"]).tolist()),
@@ -125,7 +125,7 @@ def _noisy(n_qubits: int, repeats: int) -> Outcome:
     if worst > 1e-5:
         raise Disagreement(f"noisy-{n_qubits}: expectation values differ by {worst:.1e}")
     # Our side repeated, so that its time is far above the clock's resolution.
-    times = _in_turns({"cirq": theirs, "ours": lambda: [ours() for _ in range(10)]}, repeats)
+    times = in_turns({"cirq": theirs, "ours": lambda: [ours() for _ in range(10)]}, repeats)
     times["ours"] /= 10
     return Outcome(
         [

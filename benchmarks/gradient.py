@@ -1,4 +1,7 @@
-"""Gradient steps, forward passes and whole short trainings of one part, against other libraries."""
+"""Gradient steps, forward passes and whole short trainings of one part: ``QuantumLayer``, which users call, against other libraries.
+
+The engine below it, which trains the models of designs, is timed as well; what the layer costs above it is the case ``layer``.
+"""
 
 from __future__ import annotations
 
@@ -63,22 +66,24 @@ class _Sides:
                 self.notes.append(f"{peer.title}: the fastest of its configurations here, {answer['chosen']} ({speeds}).")
 
     def rows(self, times: dict[str, Times], target: Target | None, extra: dict[str, Target]) -> list[Row]:
-        """Times of every side, and ratios to the engine's."""
-        ours = times["engine"]
+        """Times of every side, and ratios to the layer's."""
+        ours = times["layer"]
         found, ratios = [], []
         for name, peer in {"engine": ENGINE, "layer": LAYER, **PEERS}.items():
             if name in times:
                 found.append(Row(peer.title, "ms", (1e3 * times[name].processor).tolist()))
                 if name in PEERS:
-                    ratios.append(Row(f"{peer.title} / engine", "x", (times[name].processor / ours.processor).tolist(), extra.get(name)))
+                    ratios.append(
+                        Row(f"{peer.title} / QuantumLayer", "x", (times[name].processor / ours.processor).tolist(), extra.get(name))
+                    )
         others = [name for name in times if name in PEERS]
         if others:
             best = min(others, key=lambda name: float(np.median(times[name].processor)))
             theirs = times[best]
-            ratios.append(Row(f"best peer ({best}) / engine", "x", (theirs.processor / ours.processor).tolist(), target))
-            ratios.append(Row(f"best peer ({best}) / engine, by the clock", "x", (theirs.clock / ours.clock).tolist()))
+            ratios.append(Row(f"best peer ({best}) / QuantumLayer", "x", (theirs.processor / ours.processor).tolist(), target))
+            ratios.append(Row(f"best peer ({best}) / QuantumLayer, by the clock", "x", (theirs.clock / ours.clock).tolist()))
         elif target:
-            ratios.append(Row("best peer / engine", "x", [], target, "no peer available"))
+            ratios.append(Row("best peer / QuantumLayer", "x", [], target, "no peer available"))
         return [*found, *self.missing, *ratios]
 
 
@@ -149,6 +154,6 @@ def fresh(repeats: int) -> Outcome:
 def naive(repeats: int) -> Outcome:
     """What a user of qsim has without an adjoint; so slow that the other cases leave it out."""
     with ExitStack() as stack:
-        sides = _Sides(stack, Workload.make(4, LAYERS, NAIVE_ROWS), "gradient", ["engine", "naive"])
+        sides = _Sides(stack, Workload.make(4, LAYERS, NAIVE_ROWS), "gradient", ["engine", "layer", "naive"])
         times = take_turns(sides.workers, repeats, budget=20)
     return Outcome(sides.rows(times, None, {}), sides.notes, sides.versions)

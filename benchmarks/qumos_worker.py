@@ -62,7 +62,7 @@ def engine(work: Workload) -> Configurations:
 
 
 def layer(work: Workload) -> Configurations:
-    """Through QuantumLayer and torch's autograd, the inputs encoded anew in every step."""
+    """Through QuantumLayer and torch's autograd, as a user writes it."""
 
     def build() -> Model:
         made, input_names, weight_names = circuit(work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import pickle
 
 import cirq
 import numpy as np
@@ -101,6 +102,42 @@ def test_weight_order_can_be_given() -> None:
     np.testing.assert_allclose(values.detach()[0], oracle(start, np.zeros(2)), atol=1e-5)
 
 
+def test_symbols_may_be_sympys_or_names() -> None:
+    x, w = sympy.symbols("x:2"), sympy.symbols("w:11")
+    module = QuantumLayer(circuit(), OBSERVABLES, [x[0], "x1"], [*w[:5], *(symbol.name for symbol in w[5:])])
+    assert module.input_symbols == ("x0", "x1")
+    assert module.weight_symbols == tuple(f"w{i}" for i in range(11))
+    assert all(type(name) is str for name in (*module.input_symbols, *module.weight_symbols))
+    inputs = torch.rand(3, 2)
+    torch.testing.assert_close(module(inputs), layer()(inputs))
+    # Without weight symbols all others are weights.
+    assert QuantumLayer(circuit(), OBSERVABLES, x).weight_symbols == module.weight_symbols
+    assert QuantumLayer(circuit(), OBSERVABLES, x, noise=SPEC).weight_symbols == module.weight_symbols
+
+
+@pytest.mark.parametrize("noise", [None, "spec"])
+@pytest.mark.parametrize("argument", ["input_symbols", "weight_symbols"])
+def test_symbols_that_are_none(argument: str, noise: str | None) -> None:
+    x = sympy.Symbol("x0")
+    mistakes = {
+        r"needed, got 2\*x0 of type Mul at place 0": [2 * x],
+        r"needed, got 1\.5 of type float at place 1": ["x0", 1.5],
+        r"needed, got LineQubit\(0\) of type LineQubit at place 0|needed, got cirq.LineQubit\(0\) of type LineQubit at place 0": QUBITS[:1],
+        "needed, got cirq.Circuit.* of type Circuit at place 0": [circuit()],
+        r"a list of symbols or names is needed, such as \[x\] or \['x'\], got x0": x,
+        "a list of symbols or names is needed, .* got 'x0'": "x0",
+        "a list of symbols or names is needed, .* got 3": 3,
+    }
+    for message, symbols in mistakes.items():
+        with pytest.raises(QumosError, match=f"{argument}: .*{message}") as caught:
+            layer_of(argument, symbols, SPEC if noise else None)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+def layer_of(argument: str, symbols: object, noise: NoiseSpec | None) -> QuantumLayer:
+    return QuantumLayer(circuit(), OBSERVABLES, **({"input_symbols": INPUTS} | {argument: symbols}), noise=noise)  # type: ignore[arg-type]
+
+
 def test_seed_decides_the_weights() -> None:
     assert torch.equal(layer(seed=3).weights, layer(seed=3).weights)
     assert not torch.equal(layer(seed=3).weights, layer(seed=4).weights)
@@ -144,6 +181,104 @@ def test_copies_after_use() -> None:
     inputs = torch.rand(3, 2)
     expected = module(inputs)
     assert torch.equal(copy.deepcopy(module)(inputs), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(module))(inputs), expected)
+    assert list(module.state_dict()) == ["weights"]
+
+
+def rows_of(encoding: str, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    generator = np.random.default_rng(2)
+    rows = generator.integers(0, 2, (6, 3)) if encoding == "basis" else generator.normal(size=(6, 8 if encoding == "amplitude" else 2))
+    return torch.tensor(rows, dtype=dtype)
+
+
+def encoded_layer(encoding: str, **settings: object) -> QuantumLayer:
+    if encoding == "angle":
+        return layer(seed=5, **settings)
+    if encoding == "basis":
+        return bits_layer(seed=5, **settings)
+    first, second = sympy.symbols("w0:2")
+    made = cirq.Circuit(cirq.ry(first)(QUBITS[0]), cirq.CX(*QUBITS[:2]), cirq.rx(second)(QUBITS[1]))
+    return QuantumLayer(made, OBSERVABLES, encoding="amplitude", qubits=QUBITS, seed=5, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("noise", [None, "spec"])
+@pytest.mark.parametrize("encoding", ["angle", "amplitude", "basis"])
+def test_results_do_not_depend_on_what_came_before(encoding: str, noise: str | None) -> None:
+    """Inputs that are the same tensor with other numbers, the same numbers in another type or shape, and those before last."""
+    settings = {"noise": SPEC if noise else None}
+    used, inputs = encoded_layer(encoding, **settings), rows_of(encoding)
+    first = inputs.clone()
+
+    def answers(module: QuantumLayer, rows: torch.Tensor) -> list[np.ndarray]:
+        module.weights.grad = None
+        rows = rows.clone() if encoding == "basis" else rows.clone().requires_grad_()
+        values = module(rows)
+        values.square().sum().backward()
+        return [values.detach().numpy(), module.weights.grad.numpy(), *([] if rows.grad is None else [rows.grad.numpy()])]
+
+    def check(rows: torch.Tensor) -> None:
+        fresh = encoded_layer(encoding, **settings)
+        for found, expected in zip(answers(used, rows), answers(fresh, rows), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(used(rows).detach(), fresh(rows).detach(), rtol=0, atol=1e-6)
+
+    check(inputs)
+    inputs[2] = inputs[2].flip(0)  # in place, by torch
+    check(inputs)
+    inputs.numpy()[4] = first[0].numpy()  # and behind its back
+    check(inputs)
+    check(inputs[:3])
+    check(inputs.float())
+    check(first)
+    check(inputs)
+    check(inputs.T.contiguous().T)
+
+
+@pytest.mark.parametrize("route", ["unitary", "states"])
+def test_tensors_may_change_before_the_backward_pass(route: str) -> None:
+    """The gradient is that at the values of the forward pass; in double precision the layer could share the caller's memory."""
+    slopes = []
+    for changed in (False, True):
+        module, inputs = layer(seed=5, route=route).double(), rows_of("angle").requires_grad_()
+        value = module(inputs).square().sum()
+        if changed:
+            with torch.no_grad():
+                module.weights += 1
+                inputs += 1
+        value.backward()
+        slopes.append([module.weights.grad, inputs.grad])
+    for unchanged, after in zip(*slopes, strict=True):
+        np.testing.assert_allclose(after, unchanged, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["angle", "amplitude", "basis"])
+def test_the_same_inputs_are_encoded_once(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, inputs = encoded_layer(encoding), rows_of(encoding)
+    name = "encode_amplitudes" if encoding == "amplitude" else "encode"
+    encode, seen = getattr(module.engine, name), []
+    monkeypatch.setattr(module.engine, name, lambda rows: seen.append(rows) or encode(rows))
+    for rows in (inputs, inputs, inputs.clone()):
+        module(rows).sum().backward()
+    assert len(seen) == 1
+    module(inputs[:4])
+    module(inputs)
+    assert len(seen) == 3
+
+
+def test_a_batch_in_chunks_is_not_kept() -> None:
+    """It runs in chunks because its states do not fit, and nothing of it may be left behind."""
+    module = layer(seed=1, memory_limit=2**13)
+    inputs = torch.rand(64, 2)
+    assert torch.allclose(module(inputs), layer(seed=1)(inputs), atol=1e-6)
+    assert module.engine.encode(inputs.numpy()).chunks  # type: ignore[union-attr]
+    assert module._last_batch._kept is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int64])
+def test_inputs_of_any_type_of_number(dtype: torch.dtype) -> None:
+    inputs = torch.tensor([[1.0, -2.0], [0.0, 3.0]])
+    torch.testing.assert_close(layer()(inputs.to(dtype)), layer()(inputs))
+    assert layer()(inputs.to(dtype)).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

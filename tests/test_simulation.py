@@ -385,6 +385,32 @@ SPECIAL = {
             Step("h", (1,)),
         ],
     ),
+    "a long chain of rotations and fixed gates on one qubit": (
+        2,
+        [
+            Step("Y", (0,), X0),
+            *(Step(kind, (0,), Angle(f"w{i}")) for i, kind in enumerate("XYZ")),
+            Step("X", (0,), Angle(None, 1, 0.4)),
+            *(Step(kind, (0,), Angle(f"w{i}", -0.7, 0.2)) for i, kind in enumerate("ZXY", 3)),
+            Step("h", (0,)),
+            *(Step(kind, (0,), Angle(f"w{i}")) for i, kind in enumerate("YZ", 6)),
+            Step("Z", (1,), W0),
+            Step("cx", (0, 1)),
+        ],
+    ),
+    "encodings of different lengths that share inputs": (
+        3,
+        [
+            Step("Z", (0,), Angle(None, 1, 0.8)),
+            *(Step(kind, (0,), Angle(f"x{i}", 1.0 + i, 0.3)) for i, kind in enumerate("YXZ")),
+            Step("h", (0,)),
+            Step("Y", (0,), X0),
+            Step("h", (1,)),
+            Step("Z", (1,), Angle("x2")),
+            *(Step("cx", pair) for pair in ((0, 1), (1, 2))),
+            *(Step("Y", (q,), Angle(f"w{q}")) for q in range(3)),
+        ],
+    ),
     "rotations by numbers": (2, [Step("X", (0,), Angle(None, 1, 0.4)), Step("YY", (1, 0), Angle(None, 1, 2.0)), Step("Y", (1,), W0)]),
 }
 

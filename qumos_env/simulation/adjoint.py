@@ -22,7 +22,7 @@ from ..errors import QumosError, unknown
 from .batched import reading_points
 from .program import InputRotation, Program
 from .runners import BasisRunner, DenseRunner, Runner, StatesRunner
-from .states import checked_amplitudes, checked_inputs, checked_weights, gate_matrix, product_states, rotate_samples
+from .states import ProductStates, checked_amplitudes, checked_inputs, checked_weights, rotate_samples
 
 Route = Literal["auto", "unitary", "states"]
 MEMORY_LIMIT = 2**30  # bytes
@@ -162,6 +162,7 @@ class CircuitEngine:
         self.observables = tuple(observables)
         self.route = route
         self.threads = threads
+        self._product_states = ProductStates(program.encoding)
         self._diagonals = np.stack([item.diagonal for item in self.observables])
         self._laid_out: dict[tuple[str, int], tuple[Runner, ...]] = {}
 
@@ -212,7 +213,7 @@ class CircuitEngine:
             return EncodedBatch(size, inputs, np.zeros((0, 0), np.complex64), tuple(np.split(inputs, cuts)), amplitudes)
         columns = size if self._uses_unitary(size) else 2 ** _log2_up(size)
         padded = np.zeros((2**self.program.n_qubits, columns), np.complex64)
-        padded[:, :size] = inputs.T if amplitudes else product_states(self.program, inputs)
+        padded[:, :size] = inputs.T if amplitudes else self._product_states(inputs)
         return EncodedBatch(size, inputs, padded, amplitudes=amplitudes)
 
     def parts(self, batch: EncodedBatch) -> Iterator[EncodedBatch]:
@@ -263,7 +264,7 @@ class CircuitEngine:
             segment = segments[index]
             carry = bool(index or inputs)
             readings, in_front = segment.backward(costates, tape.before[index], tape.kept[index], tape.weights, carry=carry)
-            np.add.at(weight_gradient, segment.weights, readings * segment.scales)
+            weight_gradient += np.bincount(segment.weights, readings * segment.scales, program.n_weights)
             if in_front is None:
                 break
             costates = in_front
@@ -278,7 +279,7 @@ class CircuitEngine:
             # L changes by 2·Re(λ†·dψ), and the amplitudes are the real parts of ψ.
             return weight_gradient, 2 * costates.real.T[: batch.size].astype(np.float64)
         if input_gradient is not None:
-            self._encoding_gradient(costates, batch, input_gradient)
+            input_gradient += self._product_states.gradient(batch.inputs, costates[:, : batch.size])
         return weight_gradient, input_gradient
 
     def _backward_in_chunks(self, tape: Tape, cotangents: np.ndarray, inputs: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -317,11 +318,11 @@ class CircuitEngine:
         # Squares of real and imaginary parts side by side, added up only where few numbers are left: half the passes over the states.
         parts = states.view(np.float32)
         squares = self._diagonals @ (parts * parts)
-        values = squares[:, 0::2] + squares[:, 1::2]
+        values = np.add(squares[:, 0::2].T, squares[:, 1::2].T, order="C")
         for row, observable in enumerate(self.observables):
             for source, factor in observable.terms:
-                values[row] += np.einsum("ib,ib->b", states.conj(), factor * states[source]).real
-        return values.T
+                values[:, row] += np.einsum("ib,ib->b", states.conj(), factor * states[source]).real
+        return values
 
     def _cotangent_states(self, states: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
         """λ = Σ_o ∂L/∂⟨O_o⟩·O_o·ψ per sample."""
@@ -347,22 +348,6 @@ class CircuitEngine:
         source, factor = pauli_action({rotation.qubit: rotation.axis}, self.program.n_qubits)
         turned = factor.astype(np.complex64)[:, None] * states[source]
         return rotation.scale * np.einsum("ib,ib->b", costates.conj(), turned).imag
-
-    def _encoding_gradient(self, costates: np.ndarray, batch: EncodedBatch, gradient: np.ndarray) -> None:
-        """Adds ∂L/∂inputs of the product state by carrying λ and ψ back through each qubit's leading instructions."""
-        for qubit, leading in enumerate(self.program.encoding):
-            states, carried = batch.states, costates
-            low = 2 ** (self.program.n_qubits - 1 - qubit)
-            for item in reversed(leading):
-                if isinstance(item, InputRotation):
-                    gradient[:, item.feature] += self._input_reading(carried, states, item)[: batch.size]
-                    states = self._reupload(states, item, batch, inverse=True)
-                    carried = self._reupload(carried, item, batch, inverse=True)
-                else:
-                    inverse = gate_matrix(item).conj().T
-                    shape = (-1, 2, low, states.shape[1])
-                    states = np.einsum("ij,ajbc->aibc", inverse, states.reshape(shape)).reshape(states.shape)
-                    carried = np.einsum("ij,ajbc->aibc", inverse, carried.reshape(shape)).reshape(states.shape)
 
 
 def _samples_that_fit(program: Program, route: Route, memory_limit: int) -> int:

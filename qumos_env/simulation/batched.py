@@ -3,7 +3,7 @@
 qsim applies gates best and reads expectation values worst: one reading is a pass over all states, and a gradient step has one for
 every rotation. (Nor is it good at layers of diagonal gates, which are one elementwise product.) So a segment runs in pieces that
 end where a layer of rotations does (see ``layers``). There ψ is kept on the way forward and meets λ on the way back, in matrix
-products that give the partial traces of ρ = Σ ψλ† on a few qubits at a time.
+products that trace ρ = Σ ψλ† down to a few qubits at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layers import Chains, Layer, Phases, pack, partial_traces
+from .layers import Chains, Layer, Phases, pack, pauli_readings
 from .program import Fixed, Rotation
 from .qsim_backend import Segment
 from .states import gate_matrix
@@ -97,7 +97,7 @@ class BatchedSegment:
             weights: as in ``forward``.
             carry: λ is wanted in front, too.
         """
-        traces = np.zeros((1, len(self._groups), self._n_qubits, 4), np.complex64)
+        behind = np.zeros((1, len(self._groups), self._n_qubits, 3), np.float32)
         diagonals: dict[int, np.ndarray] = {}
         points = len(kept)
         for piece, runs in zip(reversed(self._pieces), reversed(self._runs), strict=True):
@@ -106,14 +106,14 @@ class BatchedSegment:
                 states, conjugate = kept[points], costates.conj()
                 if piece.local is not None:
                     for first, count in self._groups[piece.local]:
-                        traces[0, piece.local, first : first + count] = _group_traces(states, conjugate, first, count)
+                        behind[0, piece.local, first : first + count] = _group_readings(states, conjugate, first, count)
                 if piece.phases:
                     diagonal = np.einsum("ib,ib->i", states, conjugate)[None]
                     diagonals |= dict.fromkeys(piece.phases, diagonal)
             if points or carry:
                 for run in reversed(runs):
                     costates = run.run(costates, weights, inverse=True)
-        readings = [self._chains.readings(self._chains.matrices(weights[None]), traces)[0]]
+        readings = [self._chains.readings(self._chains.half_angles(weights[None]), behind)[0]]
         readings += [phases.readings(diagonals[number])[0] for number, phases in enumerate(self._phases)]
         return np.concatenate(readings).astype(np.float64), costates if carry else None
 
@@ -197,11 +197,11 @@ def _groups(qubits: set[int], n_qubits: int) -> list[tuple[int, int]]:
     return found
 
 
-def _group_traces(states: np.ndarray, conjugate: np.ndarray, first: int, count: int) -> np.ndarray:
-    """2×2 partial traces ``[count, 4]`` of Σ ψλ† on the qubits from ``first``; ``conjugate`` is λ*."""
+def _group_readings(states: np.ndarray, conjugate: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Im Tr(Pρ) for ρ = Σ ψλ† and P = X, Y, Z on ``count`` qubits from ``first``, ``[count, 3]``; ``conjugate`` is λ*."""
     shape = (2**first, 2**count, -1)
     ket, bra = states.reshape(shape), conjugate.reshape(shape)
     if len(ket) > 1 and ket.shape[2] < _LEAST_COLUMNS:
         ket, bra = (array.swapaxes(0, 1).reshape(1, 2**count, -1) for array in (ket, bra))
     reduced = np.matmul(ket, bra.swapaxes(1, 2)).sum(axis=0)
-    return (reduced.ravel() @ partial_traces(count)).reshape(count, 4)
+    return (reduced.ravel().view(np.float32) @ pauli_readings(count)).reshape(count, 3)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layers import Chains, Phases, pack, partial_traces, z_signs
+from .layers import Chains, HalfAngles, Phases, pack, pauli_readings, z_signs
 from .program import Fixed, InputRotation, Program, Rotation
-from .states import PAULI, checked_inputs, gate_matrix, product_states
+from .states import PAULI, ProductStates, checked_inputs, gate_matrix
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Unitaries:
     Attributes:
         whole: complex64 ``[M, 2**n, 2**n]``.
         prefixes: unitaries up to the end of every layer with rotations, ``[M, layers, 2**n, 2**n]``.
-        chains: of every gate of the local layers, see ``Chains.matrices``.
+        angles: of the gates of the local layers.
     """
 
     whole: np.ndarray
     prefixes: np.ndarray
-    chains: np.ndarray
+    angles: HalfAngles
 
 
 class DenseSegment:
@@ -43,7 +43,8 @@ class DenseSegment:
 
     def __init__(self, gates: Sequence[Fixed | Rotation], n_qubits: int) -> None:
         self._size = 2**n_qubits
-        self._traces = partial_traces(n_qubits)
+        self._readings = pauli_readings(n_qubits)
+        self._order = _rows_first(n_qubits)
         layers = pack(gates, n_qubits)
         local = [layer for layer in layers if layer.kind == "local"]
         self._chains = Chains(local, n_qubits)
@@ -62,9 +63,9 @@ class DenseSegment:
             self._steps.append((is_local, counts[is_local], None if fixed is None else fixed.astype(np.complex64)))
             counts[is_local] += 1
             fixed = None
-        self._last = None if fixed is None else fixed.astype(np.complex64)
         self._local_steps = [index for index, step in enumerate(self._steps) if step[0]]
         self._fixed_before_local = self._stacked_fixed()
+        self._last = None if fixed is None else _column_if_diagonal(fixed.astype(np.complex64))
         self.weights = np.concatenate([self._chains.weights, *(phases.weights for phases in self._phases)])
         self.scales = np.concatenate([self._chains.scales, *(phases.scales for phases in self._phases)])
 
@@ -80,9 +81,9 @@ class DenseSegment:
     def unitaries(self, weights: np.ndarray) -> Unitaries:
         """Of ``weights`` float64 ``[M, weights]``."""
         models = len(weights)
-        chains = self._chains.matrices(weights)
+        angles = self._chains.half_angles(weights)
         if self._local_steps:
-            local = _kronecker(Chains.products(chains))
+            local = _kronecker(Chains.products(self._chains.matrices(angles)), self._order)
             if self._fixed_before_local is not None:
                 diagonal = self._fixed_before_local.shape[1] == 1
                 local = local * self._fixed_before_local if diagonal else local @ self._fixed_before_local
@@ -100,7 +101,9 @@ class DenseSegment:
             current = prefixes[:, index]
         if current is None:
             current = np.broadcast_to(np.eye(self._size, dtype=np.complex64), (models, self._size, self._size))
-        return Unitaries(current if self._last is None else self._last @ current, prefixes, chains)
+        if self._last is not None:
+            current = self._last * current if self._last.shape[1] == 1 else self._last @ current
+        return Unitaries(current, prefixes, angles)
 
     def gradients(self, transition: np.ndarray, unitaries: Unitaries) -> np.ndarray:
         """∂L/∂angle of every rotation, ``[M, rotations]``, in the order of ``self.weights``.
@@ -108,17 +111,24 @@ class DenseSegment:
         ``transition`` is C = Σ ψλ† carried to the front of the segment, ``[M, 2**n, 2**n]``; behind a prefix A it is ACA†.
         """
         prefixes = unitaries.prefixes
-        behind = prefixes @ transition[:, None] @ prefixes.conj().swapaxes(-1, -2)
+        models, _, size, _ = prefixes.shape
+        # One product for all prefixes of a model, then one for each.
+        behind = (prefixes.reshape(models, -1, size) @ transition).reshape(prefixes.shape) @ prefixes.conj().swapaxes(-1, -2)
         found = []
         if self._local_steps:
             of_local = behind if len(self._local_steps) == len(self._steps) else behind[:, self._local_steps]
-            shape = of_local.shape[:2]
-            traces = (of_local.reshape(*shape, -1) @ self._traces).reshape(*shape, -1, 4)
-            found.append(self._chains.readings(unitaries.chains, traces))
+            numbers = of_local.reshape(models, len(self._local_steps), -1).view(np.float32) @ self._readings
+            found.append(self._chains.readings(unitaries.angles, numbers.reshape(*numbers.shape[:2], -1, 3)))
         for index, (is_local, number, _) in enumerate(self._steps):
             if not is_local:
                 found.append(self._phases[number].readings(np.einsum("maa->ma", behind[:, index])))
         return np.concatenate(found, axis=1) if len(found) > 1 else found[0] if found else np.zeros((len(transition), 0))
+
+
+def _column_if_diagonal(matrix: np.ndarray) -> np.ndarray:
+    """``matrix`` as a column that multiplies the rows of another, if it is diagonal."""
+    diagonal = np.diag(matrix)
+    return diagonal[:, None].copy() if np.count_nonzero(matrix) == np.count_nonzero(diagonal) else matrix
 
 
 def _embed(matrix: np.ndarray, qubits: Sequence[int], n_qubits: int) -> np.ndarray:
@@ -129,20 +139,30 @@ def _embed(matrix: np.ndarray, qubits: Sequence[int], n_qubits: int) -> np.ndarr
     return np.moveaxis(moved, range(k), qubits).reshape(2**n_qubits, -1)
 
 
-def _kronecker(factors: np.ndarray) -> np.ndarray:
-    """The Kronecker products over the third axis: ``[M, layers, n, 2, 2]`` to ``[M, layers, 2**n, 2**n]``."""
-    tail: np.ndarray | None = None
-    while factors.shape[2] > 1:
-        if factors.shape[2] % 2:
-            tail = factors[:, :, -1] if tail is None else _kron(factors[:, :, -1], tail)
-            factors = factors[:, :, :-1]
-        factors = _kron(factors[:, :, 0::2], factors[:, :, 1::2])
-    return factors[:, :, 0] if tail is None else _kron(factors[:, :, 0], tail)
+def _kronecker(factors: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The Kronecker products over the third axis: ``[M, layers, n, 2, 2]`` to ``[M, layers, 2**n, 2**n]``.
+
+    ``order`` is ``_rows_first(n)``: products of whole matrices, put in order at the end, have long rows and little overhead.
+    """
+    models, layers, count = factors.shape[:3]
+    found, tail = factors.reshape(models, layers, count, 4), None
+    while found.shape[2] > 1:
+        if found.shape[2] % 2:
+            tail = found[:, :, -1] if tail is None else _outer(found[:, :, -1], tail)
+            found = found[:, :, :-1]
+        found = _outer(found[:, :, 0::2], found[:, :, 1::2])
+    whole = found[:, :, 0] if tail is None else _outer(found[:, :, 0], tail)
+    return whole.take(order, axis=2).reshape(models, layers, 2**count, 2**count)
 
 
-def _kron(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    a, b = left.shape[-1], right.shape[-1]
-    return (left[..., :, None, :, None] * right[..., None, :, None, :]).reshape(*left.shape[:-2], a * b, a * b)
+def _outer(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return (left[..., :, None] * right[..., None, :]).reshape(*left.shape[:-1], -1)
+
+
+def _rows_first(n_qubits: int) -> np.ndarray:
+    """From (row bit, column bit) of every qubit in turn to all row bits before all column bits, ``[4**n]``."""
+    axes = [*range(0, 2 * n_qubits, 2), *range(1, 2 * n_qubits, 2)]
+    return np.arange(4**n_qubits).reshape((2,) * (2 * n_qubits)).transpose(axes).ravel()
 
 
 @dataclass(frozen=True)
@@ -168,6 +188,7 @@ class DenseEngine:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._product_states = ProductStates(program.encoding)
         self._segments = [DenseSegment(gates, program.n_qubits) for gates in program.segments]
         # From the angles of a segment to the weights, several angles a weight allowed.
         self._scatter = [segment.scales[:, None] * (segment.weights[:, None] == np.arange(program.n_weights)) for segment in self._segments]
@@ -176,7 +197,7 @@ class DenseEngine:
     def encode(self, inputs: np.ndarray) -> DenseBatch:
         """``inputs`` in radians, float ``[M, B, inputs]``; raises QumosError for an empty batch, NaN or infinity."""
         models, size, width = inputs.shape
-        states = product_states(self.program, checked_inputs(inputs.reshape(models * size, width), self.program.n_inputs))
+        states = self._product_states(checked_inputs(inputs.reshape(models * size, width), self.program.n_inputs))
         return DenseBatch(inputs, np.ascontiguousarray(states.reshape(-1, models, size).swapaxes(0, 1), np.complex64))
 
     def forward(self, weights: np.ndarray, batch: DenseBatch) -> tuple[np.ndarray, DenseTape]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .channels import Channel, LocalStep, superoperator
 from .program import Fixed, InputRotation
-from .states import PAULI, checked_amplitudes, checked_inputs, gate_matrix, product_state, rotation_matrices
+from .states import PAULI, ProductStates, checked_amplitudes, checked_inputs, gate_matrix, rotation_matrices
 
 
 class Encoding(Protocol):
@@ -71,7 +71,7 @@ class ProductEncoding:
     def __init__(self, steps: Sequence[Sequence[LocalStep]], n_inputs: int) -> None:
         self._steps = [[step if isinstance(step, InputRotation) else _matrix(step) for step in mine] for mine in steps]
         self._n_inputs = n_inputs
-        self._gates = [[step for step in mine if not isinstance(step, Channel)] for mine in steps]
+        self._states = ProductStates([[step for step in mine if not isinstance(step, Channel)] for mine in steps])
         self.pure = not any(isinstance(step, Channel) for mine in steps for step in mine)
 
     def checked(self, inputs: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ class ProductEncoding:
 
     def vectors(self, inputs: np.ndarray) -> np.ndarray:
         """See ``Encoding``."""
-        return product_state(self._gates, inputs).astype(np.complex64)
+        return self._states(inputs).astype(np.complex64)
 
     def densities(self, inputs: np.ndarray) -> np.ndarray:
         """See ``Encoding``."""

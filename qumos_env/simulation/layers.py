@@ -1,8 +1,9 @@
 """A segment's gates as layers, so that all rotations of a layer have their gradients read at one point.
 
 With ψ and λ = ∂L/∂⟨ψ| behind a gate exp(-iθG/2) and ρ = Σ ψλ† over the batch, ∂L/∂θ = Im Tr(Gρ). For the chains of one-qubit gates of
-a *local* layer the 2×2 partial traces of ρ behind the layer suffice, for the rotations of a *diagonal* layer its diagonal. So a
-pass of 36 gates is read at some three points instead of at every gate.
+a *local* layer Im Tr(Pρ) behind the layer suffices for P = X, Y, Z on every qubit (what a gate makes of a Pauli is a turn of these
+three numbers), for the rotations of a *diagonal* layer the diagonal of ρ. So a pass of 36 gates is read at some three points instead
+of at every gate.
 """
 
 from __future__ import annotations
@@ -73,18 +74,37 @@ def z_signs(qubits: Sequence[int], n_qubits: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=32)
-def partial_traces(n_qubits: int) -> np.ndarray:
-    """The map from a matrix of n qubits to its 2×2 partial trace on every qubit: complex64 ``[4**n, 4·n]`` on flattened matrices."""
-    size = 2**n_qubits
-    index = np.arange(size)
-    found = np.zeros((size, size, n_qubits, 2, 2), np.complex64)
+def pauli_readings(n_qubits: int) -> np.ndarray:
+    """The map from ρ of n qubits to Im Tr(Pρ) for P = X, Y, Z on every qubit.
+
+    float32 ``[2·4**n, 3·n]``, on matrices complex64 that are flattened and seen as real numbers.
+    """
+    index = np.arange(2**n_qubits)
+    found = np.zeros((n_qubits, 3, len(index), len(index)), complex)
     for qubit in range(n_qubits):
         shift = n_qubits - 1 - qubit
         bit = (index >> shift) & 1
         for other in (0, 1):
             column = (index & ~(1 << shift)) | (other << shift)
-            found[index, column, qubit, bit, other] = 1
-    return found.reshape(size * size, -1)
+            for number, pauli in enumerate(PAULI.values()):
+                found[qubit, number, index, column] = pauli[other, bit]
+    # Im(a·b) = Re(a)·Im(b) + Im(a)·Re(b).
+    parts = np.stack([found.imag, found.real], axis=-1).reshape(3 * n_qubits, -1)
+    return np.ascontiguousarray(parts.T, np.float32)
+
+
+def _turn(gate: np.ndarray) -> np.ndarray:
+    """What U†…U makes of Im Tr(Pρ): float64 ``[3, 3]``, to be multiplied from the right."""
+    paulis = np.stack(list(PAULI.values()))
+    return np.einsum("bij,jk,akl,il->ba", paulis, gate, paulis, gate.conj()).real / 2
+
+
+@dataclass(frozen=True)
+class HalfAngles:
+    """cos(θ/2) and sin(θ/2) of M times a segment's one-qubit gates, float32 ``[M, layers, n, D, 1]``; θ is 0 for a fixed gate."""
+
+    cosine: np.ndarray
+    sine: np.ndarray
 
 
 class Chains:
@@ -108,7 +128,10 @@ class Chains:
         # A gate is cos(θ/2)·cosine + sin(θ/2)·sine, a fixed gate one with θ = 0.
         cosine = np.tile(np.eye(2, dtype=np.complex64), (*shape, 1, 1))
         sine = np.zeros((*shape, 2, 2), np.complex64)
-        generators = np.zeros((*shape, 4), np.complex64)
+        # Its turn about an axis is 1 + sin(θ)·K + (1 - cos(θ))·K² (Rodrigues), where 1 - cos(θ) is 2·sin²(θ/2).
+        upright = np.tile(np.eye(3, dtype=np.float32), (*shape, 1, 1))
+        cross = np.zeros((*shape, 3, 3), np.float32)
+        axis = np.zeros(shape, np.intp)
         weight, scale, offset = np.zeros(shape, np.intp), np.zeros(shape), np.zeros(shape)
         rotates = np.zeros(shape, bool)
         for (number, qubit), chain in chains.items():
@@ -116,28 +139,39 @@ class Chains:
                 at = number, qubit, step
                 if isinstance(gate, Fixed):
                     cosine[at] = gate_matrix(gate)
+                    upright[at] = _turn(gate_matrix(gate))
                     continue
                 sine[at] = -1j * PAULI[gate.axes]
-                generators[at] = PAULI[gate.axes].T.ravel()
+                axis[at] = list(PAULI).index(gate.axes)
+                cross[at] = np.cross(np.eye(3)[axis[at]], np.eye(3), axisb=0, axisc=0)
                 weight[at], scale[at], offset[at], rotates[at] = gate.weight, gate.scale, gate.offset, True
         self._shape = shape
         # Real and imaginary parts side by side: real arithmetic on 8 numbers a gate has less overhead than complex on 2×2.
-        self._cosine = cosine.view(np.float32).reshape(-1, 8)
-        self._sine = sine.view(np.float32).reshape(-1, 8)
-        # Im(a·b) = Re(a)·Im(b) + Im(a)·Re(b): with parts swapped, a plain product of real numbers.
-        self._generators = (1j * generators.conj()).view(np.float32)
-        self._weight, self._half_scale, self._half_offset = weight.ravel(), scale.ravel() / 2, offset.ravel() / 2
-        self._rotates = np.flatnonzero(rotates)
-        self.weights = self._weight[self._rotates]
-        self.scales = scale.ravel()[self._rotates]
+        self._cosine, self._sine = (matrices.view(np.float32).reshape(*shape, 8) for matrices in (cosine, sine))
+        self._upright, self._cross, self._cross_squared = (
+            turns[:, :, 1:].reshape(*shape[:2], max(depth - 1, 0), 9) for turns in (upright, 2 * cross, 2 * cross @ cross)
+        )
+        self._weight, self._half_scale, self._half_offset = weight[..., None], scale[..., None] / 2, offset[..., None] / 2
+        rotating = np.flatnonzero(rotates)
+        self._read = 3 * rotating + axis.ravel()[rotating]
+        self.weights = weight.ravel()[rotating]
+        self.scales = scale.ravel()[rotating]
 
-    def matrices(self, weights: np.ndarray) -> np.ndarray:
-        """The unitary of every gate, complex64 ``[M, layers, n, D, 2, 2]``, for ``weights`` ``[M, weights]``."""
-        if not len(self._rotates):
-            return np.tile(self._cosine.view(np.complex64).reshape(1, *self._shape, 2, 2), (len(weights), 1, 1, 1, 1, 1))
-        half = (weights[:, self._weight] * self._half_scale + self._half_offset)[..., None]
-        parts = np.cos(half).astype(np.float32) * self._cosine + np.sin(half).astype(np.float32) * self._sine
-        return parts.view(np.complex64).reshape(len(weights), *self._shape, 2, 2)
+    def half_angles(self, weights: np.ndarray) -> HalfAngles:
+        """Of every gate, for ``weights`` ``[M, weights]``."""
+        if len(self._read):
+            half = weights.take(self._weight, axis=1)
+            half *= self._half_scale
+            half += self._half_offset
+        else:
+            half = np.zeros((len(weights), *self._weight.shape))
+        return HalfAngles(np.cos(half).astype(np.float32), np.sin(half).astype(np.float32))
+
+    def matrices(self, angles: HalfAngles) -> np.ndarray:
+        """The unitary of every gate, complex64 ``[M, layers, n, D, 2, 2]``."""
+        parts = angles.cosine * self._cosine
+        parts += angles.sine * self._sine
+        return parts.view(np.complex64).reshape(len(parts), *self._shape, 2, 2)
 
     @staticmethod
     def products(matrices: np.ndarray) -> np.ndarray:
@@ -147,21 +181,27 @@ class Chains:
             product = matrices[:, :, :, step] @ product
         return product
 
-    def readings(self, matrices: np.ndarray, traces: np.ndarray) -> np.ndarray:
+    def readings(self, angles: HalfAngles, behind: np.ndarray) -> np.ndarray:
         """∂L/∂angle of every rotation, float32 ``[M, rotations]``.
 
         Args:
-            matrices: see ``matrices``.
-            traces: 2×2 partial traces of ρ behind each layer, complex64 ``[M, layers, n, 4]``.
+            angles: of the same gates.
+            behind: Im Tr(Pρ) behind each layer for P = X, Y, Z on every qubit, float32 ``[M, layers, n, 3]``.
         """
-        found = np.empty((len(matrices), *self._shape), np.float32)
-        for step in reversed(range(self._shape[2])):
-            np.einsum("mlqi,lqi->mlq", traces.view(np.float32), self._generators[:, :, step], out=found[..., step])
-            if step:
-                gate = matrices[:, :, :, step]
-                square = traces.reshape(*traces.shape[:-1], 2, 2)
-                traces = (gate.conj().swapaxes(-1, -2) @ square @ gate).reshape(traces.shape)
-        return found.reshape(len(matrices), -1)[:, self._rotates]
+        layers, n_qubits, depth = self._shape
+        if depth > 1:
+            sine = angles.sine[:, :, :, 1:]
+            turns = angles.cosine[:, :, :, 1:] * self._cross
+            turns += sine * self._cross_squared
+            turns *= sine
+            turns += self._upright
+            turns = turns.reshape(*turns.shape[:-1], 3, 3)
+            found = np.empty((len(behind), layers, n_qubits, depth, 1, 3), np.float32)
+            found[..., -1, 0, :] = behind
+            for step in reversed(range(1, depth)):
+                np.matmul(found[..., step, :, :], turns[..., step - 1, :, :], out=found[..., step - 1, :, :])
+            behind = found
+        return behind.reshape(len(behind), -1).take(self._read, axis=1)
 
 
 class Phases:

@@ -104,6 +104,24 @@ def natural_symbols(circuit: cirq.AbstractCircuit) -> tuple[str, ...]:
     return tuple(sorted(cirq.parameter_names(circuit), key=key))
 
 
+def symbol_names(argument: str, symbols: Iterable[object]) -> tuple[str, ...]:
+    """Names of ``symbols``, each a ``sympy.Symbol`` or a name already; raises QumosError naming ``argument`` for anything else."""
+    if isinstance(symbols, (str, sympy.Expr)) or not isinstance(symbols, Iterable):
+        raise QumosError(f"{argument}: a list of symbols or names is needed, such as [x] or ['x'], got {_shown(symbols)}")
+    names: list[str] = []
+    for symbol in symbols:
+        if not isinstance(symbol, (str, sympy.Symbol)):
+            kind = type(symbol).__name__
+            raise QumosError(f"{argument}: a sympy.Symbol or its name is needed, got {_shown(symbol)} of type {kind} at place {len(names)}")
+        names.append(symbol.name if isinstance(symbol, sympy.Symbol) else str(symbol))
+    return tuple(names)
+
+
+def _shown(given: object) -> str:
+    text = one_line(repr(given))
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
+
+
 def compile_circuit(
     circuit: cirq.AbstractCircuit,
     qubits: Sequence[cirq.Qid],

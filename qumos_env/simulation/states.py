@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import QumosError
-from .program import Fixed, InputRotation, Program
+from .program import Fixed, InputRotation
 
 PAULI = {
     "X": np.array([[0, 1], [1, 0]], complex),
@@ -31,7 +32,8 @@ def checked_weights(weights: np.ndarray, count: int) -> np.ndarray:
     weights = np.asarray(weights, np.float64)
     if weights.shape != (count,):
         raise QumosError(f"weights: shape [{count}] needed, got {list(weights.shape)}")
-    if not np.isfinite(weights).all():
+    # Squares that add up to a finite number are finite, and that is a faster question.
+    if not math.isfinite(weights.dot(weights)) and not np.isfinite(weights).all():
         raise QumosError(f"weights: value {np.argwhere(~np.isfinite(weights))[0, 0]} is not finite")
     return weights
 
@@ -70,25 +72,94 @@ def checked_bits(bits: np.ndarray, n_qubits: int) -> np.ndarray:
     return bits
 
 
-def product_states(program: Program, inputs: np.ndarray) -> np.ndarray:
-    """The encoded product states complex128 ``[2**n, B]`` of ``inputs`` ``[B, inputs]`` in radians."""
-    return product_state(program.encoding, inputs)
+class ProductStates:
+    """Every qubit in a state of its own, made from |0⟩ by gates and input rotations on this qubit alone.
+
+    Args:
+        encoding: per qubit its gates and rotations, in order.
+    """
+
+    def __init__(self, encoding: Sequence[Sequence[Fixed | InputRotation]]) -> None:
+        depth = max(map(len, encoding), default=0)
+        shape = (depth, len(encoding))
+        # A gate is cos(θ/2)·cosine + sin(θ/2)·sine, a fixed gate and none at all one with θ = 0.
+        cosine = np.tile(np.eye(2, dtype=complex), (*shape, 1, 1))
+        sine = np.zeros((*shape, 2, 2), complex)
+        feature, half_scale, half_offset = np.zeros(shape, np.intp), np.zeros((*shape, 1)), np.zeros((*shape, 1))
+        for qubit, gates in enumerate(encoding):
+            for step, gate in enumerate(gates):
+                at = step, qubit
+                if isinstance(gate, Fixed):
+                    cosine[at] = gate_matrix(gate)
+                else:
+                    sine[at] = -1j * PAULI[gate.axis]
+                    feature[at], half_scale[at], half_offset[at] = gate.feature, gate.scale / 2, gate.offset / 2
+        self._start = np.zeros((len(encoding), 2, 1))
+        self._start[:, 0] = 1
+        self._turning = (half_scale != 0).any(axis=(1, 2)) | (half_offset != 0).any(axis=(1, 2))
+        # Gates such as RY and H keep states real, which is half the work.
+        self._cosine, self._sine = (matrices if matrices.imag.any() else matrices.real for matrices in (cosine, sine))
+        self._feature, self._half_scale, self._half_offset = feature, half_scale, half_offset
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        """The states ``[2**n, B]``, complex64 or where they are real float32, of ``inputs`` float64 ``[B, inputs]`` in radians."""
+        return _product(self._steps(inputs)[-1], len(inputs))
+
+    def gradient(self, inputs: np.ndarray, costates: np.ndarray) -> np.ndarray:
+        """∂L/∂inputs float64 ``[B, inputs]`` for λ = ∂L/∂⟨ψ|, ``costates`` complex64 ``[2**n, B]``, behind the product states."""
+        steps = self._steps(inputs)
+        carried = _contracted(steps[-1], costates)
+        found = np.zeros((inputs.shape[1], len(inputs)))
+        for step in reversed(range(len(self._cosine))):
+            cosine, sine = self._cosine[step], self._sine[step]
+            back, turned = cosine.conj().swapaxes(1, 2) @ carried, sine.conj().swapaxes(1, 2) @ carried
+            if self._turning[step]:
+                # With sine = -iP, Im⟨λ|Pψ⟩ is Re⟨λ|sine·ψ⟩; ψ stands behind the gate.
+                readings = np.sum(turned.conj() * steps[step + 1], axis=1).real
+                np.add.at(found, self._feature[step], 2 * self._half_scale[step] * readings)
+                half = self._half(inputs, step)
+                back = np.cos(half)[:, None] * back + np.sin(half)[:, None] * turned
+            carried = back
+        return found.T
+
+    def _half(self, inputs: np.ndarray, step: int) -> np.ndarray:
+        """θ/2 of the gates of a step, ``[n, B]``."""
+        half: np.ndarray = inputs.T[self._feature[step]] * self._half_scale[step] + self._half_offset[step]
+        return half
+
+    def _steps(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """The states of all qubits ``[n, 2, B]``, or ``[n, 2, 1]`` where no input has turned them: |0⟩, and those behind every step."""
+        found = [self._start]
+        for step, turning in enumerate(self._turning):
+            still = self._cosine[step] @ found[-1]
+            if turning:
+                half = self._half(inputs, step)
+                still = np.cos(half)[:, None] * still + np.sin(half)[:, None] * (self._sine[step] @ found[-1])
+            found.append(still)
+        found[-1] = found[-1].astype(np.complex64 if np.iscomplexobj(found[-1]) else np.float32)
+        return found
 
 
-def product_state(encoding: Sequence[Sequence[Fixed | InputRotation]], inputs: np.ndarray) -> np.ndarray:
-    """As ``product_states``, for the one-qubit instructions of every qubit."""
-    size = len(inputs)
-    states = np.ones((1, size), complex)
-    for leading in encoding:
-        qubit_state = np.zeros((2, size), complex)
-        qubit_state[0] = 1
-        for item in leading:
-            if isinstance(item, InputRotation):
-                qubit_state = rotate_samples(qubit_state.reshape(1, 2, 1, size), item, inputs)[0, :, 0]
-            else:
-                qubit_state = gate_matrix(item) @ qubit_state
-        states = (states[:, None] * qubit_state[None]).reshape(-1, size)
+def _product(qubits: np.ndarray, size: int) -> np.ndarray:
+    """The product states ``[2**m, size]`` of m ``qubits`` ``[m, 2, size]``, or ``[m, 2, 1]`` alike for all."""
+    states = np.ones((1, size), qubits.dtype)
+    for qubit in qubits:
+        states = (states[:, None] * qubit).reshape(-1, size)
     return states
+
+
+def _contracted(qubits: np.ndarray, costates: np.ndarray) -> np.ndarray:
+    """Of every qubit, ``costates`` ``[2**n, B]`` contracted with the states of all others: complex64 ``[n, 2, B]``."""
+    size = costates.shape[1]
+    rests = [np.ones((1, size), qubits.dtype)]  # Entry k is the product state of the last k qubits.
+    for qubit in qubits[:0:-1]:
+        rests.append((qubit[:, None] * rests[-1]).reshape(-1, size))
+    found = np.empty((len(qubits), 2, size), np.complex64)
+    for number, (qubit, rest) in enumerate(zip(qubits, reversed(rests), strict=True)):
+        split = costates.reshape(2, -1, size)
+        np.einsum("irb,rb->ib", split, rest.conj(), out=found[number])
+        costates = np.einsum("irb,ib->rb", split, np.broadcast_to(qubit.conj(), (2, size)))
+    return found
 
 
 def rotation_matrices(rotation: InputRotation, inputs: np.ndarray, *, inverse: bool = False) -> np.ndarray:
