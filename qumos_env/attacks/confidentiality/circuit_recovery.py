@@ -26,8 +26,7 @@ from ...design.circuits import Fragment, input_symbol, weight_symbol
 from ...errors import unknown
 from ...hardware.profile import NativeGates
 from ...hardware.rewriting import rewritten
-from ...simulation.program import InputRotation
-from ...simulation.states import PAULI, product_state
+from ...simulation.states import PAULI
 
 EXACT = 1e-5
 """Unitary distance below which two circuits count as the same; native circuits are synthesised to about 1e-8."""
@@ -100,8 +99,11 @@ class Encoding:
 
     def states(self, angles: np.ndarray) -> np.ndarray:
         """E|0…0⟩ for rows of encoded ``angles`` ``[rows, qubits]``: complex ``[rows, 2**qubits]``."""
-        turns = [[InputRotation(axis, qubit, qubit)] if axis in PAULI else [] for qubit, axis in enumerate(self.axes)]
-        return product_state(turns, angles).T
+        states = np.ones((len(angles), 1), complex)
+        for axis, column in zip(self.axes, angles.T, strict=True):
+            qubit = np.stack([_rotation(axis, angle)[:, 0] for angle in column])
+            states = (states[:, :, None] * qubit[:, None, :]).reshape(len(angles), -1)
+        return states
 
 
 def read_encoding(first: np.ndarray, second: np.ndarray, tolerance: float = EXACT) -> Encoding:
