@@ -312,7 +312,7 @@ def test_forget_files(tmp_path: Path) -> None:
     with pytest.raises(QumosError, match=r"rows.txt, line 2: 'seven'"):
         parse_forget(str(path), TRAIN, LABELS, NAMES)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(QumosError, match="not a text file"):
+    with pytest.raises(QumosError, match="not UTF-8"):
         parse_forget(str(path), TRAIN, LABELS, NAMES)
 
 
@@ -332,6 +332,7 @@ def test_forget_files(tmp_path: Path) -> None:
         ("9" * 5000, "neither a row number"),
         ("class:Setosa", "did you mean setosa"),
         ("nowhere.txt", "'nowhere.txt' is neither row numbers"),
+        ("/dev/zero", "not a regular file"),
         ("a\0b", "neither row numbers"),
     ],
 )

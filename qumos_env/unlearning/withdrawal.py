@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from ..data import Preprocessor
-from ..errors import QumosError, unknown
+from ..errors import QumosError, shown, unknown
 from ..evaluation.service import Service
+from ..files import read_text
 from ..model.qnn import QNN
 from ..seeds import label
 
 CLASS_PREFIX = "class:"
+_MOST_BYTES = 64 * 2**20  # of a file of row numbers
 _RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?")
 
 
@@ -173,12 +175,9 @@ def _range(text: str, rows: int, where: str) -> np.ndarray:
 
 def _listed(path: Path, rows: int) -> np.ndarray:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise QumosError(f"forget: {path} is not a text file") from error
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise QumosError(
-            f"forget: {str(path)!r} is neither row numbers (3,7,10-20), nor {CLASS_PREFIX}NAME, nor a file that can be read"
-        ) from error
+        lines = read_text(path, _MOST_BYTES).splitlines()
+    except QumosError as error:
+        kinds = f"neither row numbers (3,7,10-20), nor {CLASS_PREFIX}NAME, nor a text file that can be read"
+        raise QumosError(f"forget: {shown(str(path))} is {kinds} ({error})") from error
     pieces = [_range(line, rows, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     return np.concatenate([np.arange(0), *pieces])
