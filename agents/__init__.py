@@ -1,8 +1,9 @@
 """The zoo: classical searchers, RLlib agents and hand-made baselines behind one protocol.
 
-Importing this package imports neither Ray nor an agent; ``protocol.load_agent`` does that on demand.
+Importing this package imports neither Ray nor an agent; ``load_agent`` does that on demand.
 """
 
-from .protocol import AGENTS, Agent, SearchSummary, SearchTask, Trial, load_agent
+from .protocol import SearchSummary, SearchTask, Trial
+from .registry import AGENTS, Agent, load_agent, register_agent
 
-__all__ = ["AGENTS", "Agent", "SearchSummary", "SearchTask", "Trial", "load_agent"]
+__all__ = ["AGENTS", "Agent", "SearchSummary", "SearchTask", "Trial", "load_agent", "register_agent"]

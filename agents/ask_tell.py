@@ -44,6 +44,7 @@ def run_ask_tell(
     *,
     on_trial: Callable[[Trial], None],
     should_stop: Callable[[], bool],
+    on_stage: Callable[[str], None],
     lag: int = LAG,
 ) -> SearchSummary:
     """Runs ``searcher`` on ``task``; the trials of ``task.history`` are replayed to it without evaluating anything.
@@ -56,6 +57,8 @@ def run_ask_tell(
     asked: set[str] = set()
     starts = deque(task.starts)
     episodes = 0
+    on_stage("replaying the trace" if task.history else "starting the workers" if task.workers else "searching")
+    fresh = 0
     with EvaluationPool(task.scenario, task.workers, task.cache) as pool:
         while True:
             while len(flights) < lag and len(asked) < task.budget and episodes < ledger.episode_limit and not should_stop():
@@ -72,7 +75,11 @@ def run_ask_tell(
                 trial = flight.pending
                 ledger.restore(trial)
             else:
-                trial = ledger.record(flight.actions, _outcome(flight, ledger))
+                outcome = _outcome(flight, ledger)
+                if fresh == 0:
+                    on_stage("searching")
+                fresh += 1
+                trial = ledger.record(flight.actions, outcome)
             searcher.tell(flight.actions, trial.reward)
     return ledger.summary()
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Annotated, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from qumos_env.env.actions import action_table
 from qumos_env.scenario import Scenario
 
 from .ask_tell import LAG, run_ask_tell
 from .protocol import SearchSummary, SearchTask, Trial
-from .sequences import Genome, canonical, genome_of, play, random_actions, random_gate
-from .settings import parse_settings
+from .sequences import Genome, balanced_actions, canonical, genome_of, play, random_gate
+from .settings import AgentSettings, Count, Share, parse_settings
 
+AGENT = "evolution"
 Mutation = Callable[[Genome, Scenario, np.random.Generator], Genome]
 ATTEMPTS = 20
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(AgentSettings):
     """Settings of regularised evolution.
 
     Attributes:
@@ -38,19 +40,19 @@ class Settings:
         lag: designs under way at a time.
     """
 
-    population: int = 40
-    tournament: int = 8
-    mutations: float = 1.5
-    share_gates: float = 0.75
-    crossover: float = 0.1
+    population: Count = 40
+    tournament: Count = 8
+    mutations: Annotated[float, Field(ge=1, le=10_000)] = 1.5
+    share_gates: Share = 0.75
+    crossover: Share = 0.1
     warm_start: bool = True
-    lag: int = LAG
+    lag: Count = LAG
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.tournament <= self.population:
+    @model_validator(mode="after")
+    def _tournament_fits(self) -> Self:
+        if self.tournament > self.population:
             raise ValueError(f"tournament is {self.tournament}; 1 to population ({self.population}) is expected")
-        if self.mutations < 1:
-            raise ValueError(f"mutations is {self.mutations}; at least 1 is expected")
+        return self
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class EvolutionSearcher:
         """A random design while the population fills, later a child."""
         if self._to_fill > 0 or not self._population:
             self._to_fill -= 1
-            return random_actions(self._scenario, self._rng)
+            return balanced_actions(self._scenario, self._rng)
         actions: list[int] = []
         for _ in range(ATTEMPTS):
             actions = self._child()
@@ -193,7 +195,6 @@ def search(
     on_stage: Callable[[str], None],
 ) -> SearchSummary:
     """Regularised evolution; see ``protocol.Search``."""
-    settings = parse_settings(Settings, task.settings, "evolution")
+    settings = parse_settings(Settings, task.settings, AGENT)
     searcher = EvolutionSearcher(task.scenario, settings, task.seed, starts=len(task.starts))
-    on_stage("starting workers")
-    return run_ask_tell(task, searcher, on_trial=on_trial, should_stop=should_stop, lag=settings.lag)
+    return run_ask_tell(task, searcher, on_trial=on_trial, should_stop=should_stop, on_stage=on_stage, lag=settings.lag)

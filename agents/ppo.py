@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from ray.rllib.algorithms.ppo.ppo import PPO, PPOConfig
 from ray.rllib.core import ALL_MODULES
 from ray.rllib.utils.metrics import (
@@ -16,15 +13,14 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from qumos_env import DesignEnv
+from .protocol import SearchTask
+from .search_algorithm import DesignSearch, configure, rllib_search
+from .settings import AgentSettings, Count, Rate, Share, Weight
 
-from .protocol import Ledger, SearchSummary, SearchTask, Trial
-from .search_algorithm import DesignSearch, configure, ray_session, restore, run_search, start, warm_start
-from .settings import parse_settings
+AGENT = "ppo"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(AgentSettings):
     """Settings of the PPO agent.
 
     Attributes:
@@ -40,20 +36,15 @@ class Settings:
         gradient_clip: largest norm of a gradient.
     """
 
-    batch: int = 32
-    epochs: int = 6
-    learning_rate: float = 2e-3
-    clip: float = 0.2
-    entropy: float = 0.01
-    value: float = 0.5
-    lambda_: float = 1.0
-    warm_start: bool = False
-    hidden: int = 128
-    gradient_clip: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or self.epochs < 1 or self.hidden < 1:
-            raise ValueError("batch, epochs and hidden are at least 1")
+    batch: Count = 32
+    epochs: Count = 6
+    learning_rate: Rate = 2e-3
+    clip: Rate = 0.2
+    entropy: Weight = 0.01
+    value: Weight = 0.5
+    lambda_: Share = 1.0
+    hidden: Count = 128
+    gradient_clip: Rate = 0.5
 
 
 class DesignPPOConfig(PPOConfig):
@@ -89,8 +80,8 @@ class DesignPPO(DesignSearch, PPO):
         self.sync()
 
 
-def build(task: SearchTask, settings: Settings) -> DesignPPO:
-    """The algorithm for ``task``; Ray must be running."""
+def configuration(task: SearchTask, settings: Settings) -> DesignPPOConfig:
+    """How the agent is built for ``task``."""
     config = configure(DesignPPOConfig(), task, settings.hidden)
     config.training(
         lr=settings.learning_rate,
@@ -106,33 +97,7 @@ def build(task: SearchTask, settings: Settings) -> DesignPPO:
         grad_clip_by="global_norm",
     )
     config.num_episodes_per_batch = settings.batch
-    algorithm = start(config)
-    assert isinstance(algorithm, DesignPPO)
-    return algorithm
+    return config
 
 
-def search(
-    task: SearchTask,
-    *,
-    on_trial: Callable[[Trial], None],
-    should_stop: Callable[[], bool],
-    on_stage: Callable[[str], None],
-) -> SearchSummary:
-    """Masked PPO; see ``protocol.Search``. The same seed gives the same trace for the same number of workers."""
-    settings = parse_settings(Settings, task.settings, "ppo")
-    ledger = Ledger(task, on_trial, should_stop)
-    for trial in task.history:
-        ledger.restore(trial)
-    with ray_session(task.workers, on_stage):
-        on_stage("starting the agent")
-        algorithm = build(task, settings)
-        try:
-            restore(algorithm, task.checkpoint if task.history else None)
-            if task.starts:
-                on_stage("evaluating the hand-made designs")
-                warm_start(task, ledger, DesignEnv(scenario=task.scenario, cache=task.cache))
-            on_stage("searching")
-            run_search(algorithm, task, ledger)
-        finally:
-            algorithm.stop()
-    return ledger.summary()
+search = rllib_search(AGENT, Settings, configuration)

@@ -7,28 +7,23 @@ as ``should_stop`` says so. ``Ledger`` does this book-keeping for all of them.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field
 
 from qumos_env import Design
 from qumos_env.env.actions import DesignState
-from qumos_env.errors import QumosError, unknown
+from qumos_env.errors import QumosError
 from qumos_env.scenario import Scenario
+
+from .records import LARGEST, Record
 
 EPISODES_PER_BUDGET = 5
 Scalar = float | int | str | bool | None
 Stop = Literal["budget", "episodes", "stopped"]
-
-AGENTS: Mapping[str, str] = {
-    "random": "agents.random_search",
-    "evolution": "agents.evolution",
-    "ppo": "agents.ppo",
-    "reinforce": "agents.reinforce",
-}
-"""The module of every agent, by name; each has a function ``search`` and a class ``Settings``. The last two need Ray."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +41,7 @@ class Outcome:
     failure: str = ""
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(Record):
     """One episode of a search.
 
     Attributes:
@@ -60,33 +54,19 @@ class Trial:
         seconds: when the result arrived, in seconds since the search began (earlier sessions of a resumed search included).
     """
 
-    index: int
-    design: Mapping[str, object]
-    design_hash: str
-    actions: tuple[int, ...]
-    reward: float
-    evaluation: Mapping[str, Scalar]
+    index: Annotated[int, Field(ge=0, le=LARGEST)]
+    design: dict[str, object]
+    design_hash: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
+    actions: tuple[Annotated[int, Field(ge=0, le=LARGEST)], ...]
+    reward: Annotated[float, Field(ge=-1e12, le=1e12)]
+    evaluation: dict[str, Scalar]
     failure: str
     repeated: bool
-    seconds: float
+    seconds: Annotated[float, Field(ge=0, le=LARGEST)]
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON data."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, object], where: str = "trial") -> Trial:
-        """The trial in ``data`` (as ``to_dict`` writes it).
-
-        Raises:
-            QumosError: names ``where`` and the fields that are missing or unknown.
-        """
-        fields = set(cls.__dataclass_fields__)
-        if not isinstance(data, Mapping) or set(data) != fields:
-            raise QumosError(f"{where}: not a trial; its fields are {', '.join(sorted(fields))}")
-        values = dict(data)
-        values["actions"] = tuple(values["actions"])  # type: ignore[arg-type]
-        return cls(**values)  # type: ignore[arg-type]
+        return self.model_dump()
 
 
 @dataclass(frozen=True)
@@ -102,7 +82,7 @@ class SearchTask:
         settings: the agent's settings, see ``agents.settings``.
         starts: action sequences that are evaluated before the search's own (warm start).
         history: trials of an interrupted search of the same kind, to go on from.
-        checkpoint: absolute path of the folder for the agent's checkpoint, or ``None`` for no checkpoint.
+        checkpoint: absolute path of the file for the agent's checkpoint, or ``None`` for no checkpoint.
     """
 
     scenario: Scenario
@@ -156,32 +136,6 @@ class Search(Protocol):
             should_stop: asked before each evaluation or batch; the search ends soon after it says ``True``.
             on_stage: called with a few words whenever something slow begins.
         """
-
-
-@dataclass(frozen=True)
-class Agent:
-    """A searcher or agent: its name, the class of its settings and its search function."""
-
-    name: str
-    settings: type
-    search: Search
-
-
-def load_agent(name: str) -> Agent:
-    """The agent called ``name``.
-
-    Raises:
-        QumosError: no such agent (the nearest names are offered), or its packages are not installed.
-    """
-    if name not in AGENTS:
-        raise unknown("agent", name, AGENTS)
-    try:
-        module = importlib.import_module(AGENTS[name])
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in ("ray", "torch"):
-            raise QumosError(f"agent {name} needs {error.name}, which is not installed: pip install 'qumos-env[rllib]'") from error
-        raise
-    return Agent(name, module.Settings, module.search)
 
 
 class Ledger:
@@ -249,7 +203,20 @@ class Ledger:
         return trial
 
     def restore(self, trial: Trial) -> None:
-        """Appends a trial of an earlier session; the clock goes on from it and nobody is told."""
+        """Appends a trial of an earlier session; the clock goes on from it and nobody is told.
+
+        Raises:
+            QumosError: it has another number than the next one, or its actions do not build its design.
+        """
+        where = f"trial {len(self.trials)} of the trace"
+        if trial.index != len(self.trials):
+            raise QumosError(f"{where}: its index is {trial.index}")
+        state = DesignState(self.task.scenario).replay(trial.actions)
+        built = state.design() if state.done else None
+        if state.history != list(trial.actions) or (built.hash if built else "") != trial.design_hash:
+            raise QumosError(f"{where}: its actions do not build its design in scenario {self.task.scenario.name}")
+        if trial.design != (built.to_dict() if built else {}):
+            raise QumosError(f"{where}: its design is not the one of its hash")
         self._append(trial)
         self._start = time.monotonic() - trial.seconds
 

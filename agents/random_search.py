@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,12 +10,13 @@ from qumos_env.scenario import Scenario
 
 from .ask_tell import LAG, run_ask_tell
 from .protocol import SearchSummary, SearchTask, Trial
-from .sequences import random_actions
-from .settings import parse_settings
+from .sequences import balanced_actions
+from .settings import AgentSettings, Count, parse_settings
+
+AGENT = "random"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(AgentSettings):
     """Settings of random search.
 
     Attributes:
@@ -24,12 +24,11 @@ class Settings:
         lag: designs under way at a time.
     """
 
-    warm_start: bool = False
-    lag: int = LAG
+    lag: Count = LAG
 
 
 class RandomSearcher:
-    """Asks for independent random designs, see ``sequences.random_actions`` for their distribution."""
+    """Asks for independent random designs, see ``sequences.balanced_actions`` for their distribution."""
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         self._scenario = scenario
@@ -37,7 +36,7 @@ class RandomSearcher:
 
     def ask(self) -> list[int]:
         """A random design."""
-        return random_actions(self._scenario, self._rng)
+        return balanced_actions(self._scenario, self._rng)
 
     def tell(self, actions: list[int], reward: float) -> None:
         """Learns nothing."""
@@ -51,6 +50,6 @@ def search(
     on_stage: Callable[[str], None],
 ) -> SearchSummary:
     """Random search; see ``protocol.Search``."""
-    settings = parse_settings(Settings, task.settings, "random")
-    on_stage("starting workers")
-    return run_ask_tell(task, RandomSearcher(task.scenario, task.seed), on_trial=on_trial, should_stop=should_stop, lag=settings.lag)
+    settings = parse_settings(Settings, task.settings, AGENT)
+    searcher = RandomSearcher(task.scenario, task.seed)
+    return run_ask_tell(task, searcher, on_trial=on_trial, should_stop=should_stop, on_stage=on_stage, lag=settings.lag)

@@ -9,12 +9,13 @@ policy gradient, Petersen et al., *Deep symbolic regression*, 2021), an entropy 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
+from pydantic import Field
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
@@ -23,19 +24,17 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER, TIMERS
 
-from qumos_env import DesignEnv
-
 from .modules import DesignModule
-from .protocol import Ledger, SearchSummary, SearchTask, Trial
-from .search_algorithm import DesignSearch, Played, configure, ray_session, replay, restore, run_search, start, warm_start
-from .settings import parse_settings
+from .protocol import SearchTask, Trial
+from .search_algorithm import DesignSearch, Played, configure, rllib_search
+from .settings import AgentSettings, Count, Number, Rate, Share, Weight
 
+AGENT = "reinforce"
 POLICY_WEIGHT = "policy_weight"
 ENTROPY_WEIGHT = "entropy_weight"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(AgentSettings):
     """Settings of the REINFORCE agent.
 
     Attributes:
@@ -55,25 +54,19 @@ class Settings:
         gradient_clip: largest norm of a gradient.
     """
 
-    batch: int = 16
-    quantile: float = 0.25
-    baseline_decay: float = 0.9
-    learning_rate: float = 5e-3
-    entropy: float = 0.01
-    imitation: float = 1.0
-    queue: int = 15
-    imitation_updates: int = 3
-    novelty: float = 0.5
+    batch: Count = 16
+    quantile: Annotated[float, Field(gt=0, le=1)] = 0.25
+    baseline_decay: Share = 0.9
+    learning_rate: Rate = 5e-3
+    entropy: Weight = 0.01
+    imitation: Weight = 1.0
+    queue: Count = 15
+    imitation_updates: Number = 3
+    novelty: Share = 0.5
     warm_start: bool = True
-    warm_updates: int = 0
-    hidden: int = 128
-    gradient_clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.quantile <= 1:
-            raise ValueError(f"quantile is {self.quantile}; above 0 up to 1 is expected")
-        if self.batch < 1 or self.queue < 1 or self.hidden < 1:
-            raise ValueError("batch, queue and hidden are at least 1")
+    warm_updates: Number = 0
+    hidden: Count = 128
+    gradient_clip: Rate = 1.0
 
 
 def policy_weights(rewards: Sequence[float], quantile: float, baseline: float) -> np.ndarray:
@@ -128,7 +121,7 @@ class BestQueue:
 class ReinforceConfig(AlgorithmConfig):
     """Configuration of ``Reinforce``: ``training`` also takes the fields of ``Settings`` in ``OWN``."""
 
-    OWN = ("batch", "quantile", "baseline_decay", "entropy", "imitation", "queue", "imitation_updates", "novelty")
+    OWN = ("batch", "quantile", "baseline_decay", "entropy", "imitation", "queue", "imitation_updates", "novelty", "warm_updates")
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or Reinforce)
@@ -201,6 +194,32 @@ class Reinforce(DesignSearch):
         self._baseline: float | None = None
         self._entropy_scale = 1.0
 
+    @property
+    def recalled(self) -> int:
+        """As many as the queue holds."""
+        return self.queue.size
+
+    def remember(self, design_hash: str, played: Played) -> None:
+        """Puts it into the queue, if it is good enough."""
+        self.queue.add(design_hash, played)
+
+    def begin(self, history: Sequence[Trial], restored: bool, on_stage: Callable[[str], None]) -> None:
+        """Knows the designs of earlier sessions; a fresh policy imitates what is in the queue, if it is set so."""
+        self.seen |= {trial.actions for trial in history}
+        if not restored and self.config.design_warm_updates and len(self.queue):
+            on_stage("imitating the hand-made designs")
+            self.imitate(self.config.design_warm_updates)
+
+    def own(self) -> dict[str, float]:
+        """Baseline and scale of the entropy bonus."""
+        baseline = {} if self._baseline is None else {"baseline": self._baseline}
+        return {"entropy_scale": self._entropy_scale, **baseline}
+
+    def set_own(self, numbers: Mapping[str, float]) -> None:
+        """Takes them up."""
+        self._baseline = numbers.get("baseline")
+        self._entropy_scale = numbers.get("entropy_scale", 1.0)
+
     @classmethod
     def get_default_config(cls) -> ReinforceConfig:
         """An empty configuration of this algorithm."""
@@ -262,63 +281,16 @@ def _weighted(episode: SingleAgentEpisode, policy: float, entropy: float) -> Sin
     return episode
 
 
-def build(task: SearchTask, settings: Settings) -> Reinforce:
-    """The algorithm for ``task``; Ray must be running."""
+def configuration(task: SearchTask, settings: Settings) -> ReinforceConfig:
+    """How the agent is built for ``task``."""
     config = configure(ReinforceConfig(), task, settings.hidden)
-    config.training(
+    return config.training(
         **{name: getattr(settings, name) for name in ReinforceConfig.OWN},
         lr=settings.learning_rate,
         grad_clip=settings.gradient_clip,
         grad_clip_by="global_norm",
         gamma=1.0,
     )
-    algorithm = start(config)
-    assert isinstance(algorithm, Reinforce)
-    return algorithm
 
 
-def search(
-    task: SearchTask,
-    *,
-    on_trial: Callable[[Trial], None],
-    should_stop: Callable[[], bool],
-    on_stage: Callable[[str], None],
-) -> SearchSummary:
-    """REINFORCE; see ``protocol.Search``. The same seed gives the same trace for the same number of workers."""
-    settings = parse_settings(Settings, task.settings, "reinforce")
-    ledger = Ledger(task, on_trial, should_stop)
-    for trial in task.history:
-        ledger.restore(trial)
-    with ray_session(task.workers, on_stage):
-        on_stage("starting the agent")
-        algorithm = build(task, settings)
-        try:
-            restored = restore(algorithm, task.checkpoint if task.history else None)
-            env = DesignEnv(scenario=task.scenario, cache=task.cache)
-            _fill_queue(algorithm, task, ledger, env, on_stage)
-            if not restored and settings.warm_updates and len(algorithm.queue):
-                on_stage("imitating the hand-made designs")
-                algorithm.imitate(settings.warm_updates)
-
-            def remember(played: Sequence[Played], trials: Sequence[Trial]) -> None:
-                for one, trial in zip(played, trials, strict=True):
-                    algorithm.queue.add(trial.design_hash, one)
-
-            on_stage("searching")
-            run_search(algorithm, task, ledger, remember)
-        finally:
-            algorithm.stop()
-    return ledger.summary()
-
-
-def _fill_queue(algorithm: Reinforce, task: SearchTask, ledger: Ledger, env: DesignEnv, on_stage: Callable[[str], None]) -> None:
-    if task.starts:
-        on_stage("evaluating the hand-made designs")
-        for design_hash, played in warm_start(task, ledger, env).items():
-            algorithm.queue.add(design_hash, played)
-    if task.history:
-        algorithm.seen |= {trial.actions for trial in task.history}
-        on_stage("replaying the best designs")
-        distinct = {trial.design_hash: trial for trial in task.history if trial.design_hash and not trial.failure}
-        for trial in sorted(distinct.values(), key=lambda trial: -trial.reward)[: algorithm.queue.size]:
-            algorithm.queue.add(trial.design_hash, replay(env, trial.actions))
+search = rllib_search(AGENT, Settings, configuration)

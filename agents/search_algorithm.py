@@ -1,15 +1,13 @@
-"""What the RLlib agents share: whole episodes sampled by the env runners, every one recorded, and the search loop."""
+"""What the RLlib agents share: whole episodes sampled by the env runners, every one recorded, and the search itself.
+
+An agent adds its settings, its ``DesignSearch`` and the configuration of that.
+"""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,15 +27,20 @@ from qumos_env.errors import QumosError, one_line
 from qumos_env.registration import env_id
 from qumos_env.scenario import Scenario
 
+from . import checkpoint
 from .modules import DesignModule
-from .protocol import Ledger, Outcome, SearchTask, Trial, design_of
+from .protocol import Ledger, Outcome, Search, SearchSummary, SearchTask, Trial, design_of
+from .ray_session import captured_stderr, ray_session
+from .settings import AgentSettings, parse_settings
 
 ROUND = 4
 """Episodes that a runner plays between two reports: long enough to level out slow ones, short enough for a live display."""
 PATIENCE_SECONDS = 60.0
 Config = TypeVar("Config", bound=AlgorithmConfig)
+CHECKPOINT_SECONDS = 60.0
+S = TypeVar("S", bound=AgentSettings)
 _ENV_NAME = "qumos-design"
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_LOG = logging.getLogger(__name__)
 
 
 class NoRunnerError(RuntimeError):
@@ -66,7 +69,8 @@ class DesignMetrics(RLlibCallback):
 class DesignSearch(Algorithm):
     """An algorithm that samples a fixed number of whole episodes and hands each on as soon as its round is over.
 
-    ``sink`` and ``may_play`` are set by the search loop; without them (as under Tune) everything is simply sampled.
+    ``sink`` and ``may_play`` are set by the search loop; without them (as under Tune) everything is simply sampled. What an agent does
+    with designs beyond training on its own batches it says by ``recalled``, ``remember``, ``begin`` and ``own``.
     """
 
     # RLlib declares these as optional; they are set once an algorithm is built.
@@ -76,6 +80,24 @@ class DesignSearch(Algorithm):
     env_runner_group: Any
     sink: Callable[[Sequence[Played]], None] | None = None
     may_play: Callable[[int], int] | None = None
+
+    @property
+    def recalled(self) -> int:
+        """How many of the best designs of an earlier session it wants to meet again."""
+        return 0
+
+    def remember(self, design_hash: str, played: Played) -> None:
+        """Told of every hand-made design, of those that it wanted to meet again, and of all that it has played itself."""
+
+    def begin(self, history: Sequence[Trial], restored: bool, on_stage: Callable[[str], None]) -> None:
+        """Told before it plays of the trials of earlier sessions, and whether the learner's state is that of the last one."""
+
+    def own(self) -> dict[str, float]:
+        """The numbers that it keeps beside the learner's state, for the checkpoint."""
+        return {}
+
+    def set_own(self, numbers: Mapping[str, float]) -> None:
+        """Takes up what ``own`` gave in an earlier session."""
 
     def collect(self, episodes: int) -> list[Played]:
         """Samples that many episodes, fewer where ``may_play`` allows fewer.
@@ -192,8 +214,8 @@ def configure(config: Config, task: SearchTask, hidden: int) -> Config:
     config.rl_module(
         rl_module_spec=RLModuleSpec(module_class=DesignModule, model_config={"hidden": hidden, "max_seq_len": episode_length(scenario)})
     )
-    # RLlib adds the runner's index to the seed; the factor keeps the streams of neighbouring seeds apart.
-    config.debugging(seed=(task.seed * 1009) % 2**31, log_level="ERROR")
+    # RLlib adds the runner's index to the seed; the factors keep the streams of neighbouring seeds and of earlier sessions apart.
+    config.debugging(seed=(task.seed * 1009 + len(task.history) * 104_729) % 2**31, log_level="ERROR")
     config.fault_tolerance(restart_failed_env_runners=True, delay_between_env_runner_restarts_s=1.0, max_num_env_runner_restarts=100)
     config.callbacks(DesignMetrics)
     return config
@@ -209,7 +231,7 @@ def start(config: AlgorithmConfig) -> Algorithm:
     Raises:
         QumosError: an env runner could not be made; says why as far as Ray does.
     """
-    with _captured_stderr() as printed:
+    with captured_stderr() as printed:
         try:
             return config.build_algo()
         # RLlib only logs why a remote runner failed, and stumbles over the missing answer.
@@ -219,91 +241,69 @@ def start(config: AlgorithmConfig) -> Algorithm:
             raise QumosError(f"the env runners could not be started: {one_line(reason)}") from error
 
 
-@contextmanager
-def _captured_stderr() -> Iterator[Callable[[], list[str]]]:
-    """Keeps what Ray's C++ side prints while actors start off the terminal; yields a function that gives its lines."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 2)
+def rllib_search(name: str, kind: type[S], configuration: Callable[[SearchTask, S], AlgorithmConfig]) -> Search:
+    """The function ``search`` of an RLlib agent.
 
-        def lines() -> list[str]:
-            sys.stderr.flush()
-            captured.seek(0)
-            return captured.read().decode(errors="replace").splitlines()
+    The same seed gives the same trace for the same number of workers.
 
-        try:
-            yield lines
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
-@contextmanager
-def ray_session(workers: int, on_stage: Callable[[str], None]) -> Iterator[None]:
-    """Ray for the time of the block: the cluster that ``RAY_ADDRESS`` names, or else a private one on the loopback interface.
-
-    Raises:
-        QumosError: there is no connection to the named cluster.
+    Args:
+        name: the agent's.
+        kind: the class of its settings.
+        configuration: what says how to build it, a ``DesignSearch``; Ray is running then.
     """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
-    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-    root = str(Path(__file__).resolve().parent.parent)
-    address = os.environ.get("RAY_ADDRESS")
-    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address:
-        on_stage(f"connecting to the Ray cluster at {address}")
-        # Workers elsewhere get the checkout; on this machine they import it from where it is.
-        environment = {"working_dir": root, "excludes": ["/.git", "/runs", "/.venv*", "*.sqlite", "/build", "/dist"]}
-        try:
-            with _captured_stderr():
-                ray.init(address=address, runtime_env=environment, **common)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            hint = "if the cluster asks for a token, set RAY_AUTH_MODE=token here"
-            raise QumosError(f"no connection to the Ray cluster at {address}: {one_line(error)} ({hint})") from error
-    else:
-        on_stage("starting Ray")
-        paths = [root, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
-        # Without an address Ray would join whatever cluster happens to run on this machine.
-        ray.init(
-            address="local",
-            num_cpus=workers + 1,
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}},
-            **common,
-        )
-    try:
-        yield
-    finally:
-        on_stage("stopping Ray")
-        ray.shutdown()
+
+    def search(
+        task: SearchTask,
+        *,
+        on_trial: Callable[[Trial], None],
+        should_stop: Callable[[], bool],
+        on_stage: Callable[[str], None],
+    ) -> SearchSummary:
+        settings = parse_settings(kind, task.settings, name)
+        ledger = Ledger(task, on_trial, should_stop)
+        for trial in task.history:
+            ledger.restore(trial)
+        with ray_session(task.workers, on_stage):
+            on_stage("starting the agent")
+            algorithm = start(configuration(task, settings))
+            assert isinstance(algorithm, DesignSearch)
+            try:
+                _prepare(algorithm, task, ledger, on_stage)
+                on_stage("searching")
+                _run(algorithm, task, ledger)
+            finally:
+                on_stage("stopping the agent")
+                algorithm.stop()
+        return ledger.summary()
+
+    return search
 
 
-def run_search(
-    algorithm: DesignSearch,
-    task: SearchTask,
-    ledger: Ledger,
-    on_played: Callable[[Sequence[Played], Sequence[Trial]], None] | None = None,
-    checkpoint_every: float = 60.0,
-) -> None:
-    """Trains ``algorithm`` until the ledger is full or the search is interrupted, with checkpoints on the way.
+def _prepare(algorithm: DesignSearch, task: SearchTask, ledger: Ledger, on_stage: Callable[[str], None]) -> None:
+    """Takes up what an earlier session learned, and evaluates the starting designs."""
+    restored = bool(task.history) and _restore(algorithm, task.checkpoint)
+    env = DesignEnv(scenario=task.scenario, cache=task.cache)
+    if task.starts:
+        on_stage("evaluating the hand-made designs")
+        for design_hash, played in warm_start(task, ledger, env).items():
+            algorithm.remember(design_hash, played)
+    if task.history and algorithm.recalled:
+        on_stage("replaying the best designs")
+        distinct = {trial.design_hash: trial for trial in task.history if trial.design_hash and not trial.failure}
+        for trial in sorted(distinct.values(), key=lambda trial: -trial.reward)[: algorithm.recalled]:
+            algorithm.remember(trial.design_hash, replay(env, trial.actions))
+    algorithm.begin(task.history, restored, on_stage)
 
-    Raises:
-        QumosError: the env runners fail for good.
-    """
+
+def _run(algorithm: DesignSearch, task: SearchTask, ledger: Ledger) -> None:
+    """Trains ``algorithm`` until the ledger is full or the search is interrupted, with checkpoints on the way."""
 
     def sink(played: Sequence[Played]) -> None:
         trials = [ledger.record(one.actions, one.outcome) for one in played]
-        for trial in trials:
+        for one, trial in zip(played, trials, strict=True):
             if trial.evaluation.get("design_hash", trial.design_hash) != trial.design_hash:
                 raise QumosError("the env runners evaluate other designs than this process: they import another release of qumos_env")
-        if on_played is not None:
-            on_played(played, trials)
+            algorithm.remember(trial.design_hash, one)
 
     algorithm.sink = sink
     algorithm.may_play = lambda wanted: 0 if ledger.finished() else min(wanted, ledger.episodes_left)
@@ -311,40 +311,32 @@ def run_search(
     try:
         while not ledger.finished():
             algorithm.train()
-            if task.checkpoint is not None and time.monotonic() - saved > checkpoint_every:
-                save(algorithm, task.checkpoint)
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                _save(algorithm, task.checkpoint)
                 saved = time.monotonic()
     except (ray.exceptions.RayError, NoRunnerError) as error:
-        raise QumosError(f"the search broke down: {one_line(str(error).splitlines()[-1])}") from error
-    if task.checkpoint is not None:
-        save(algorithm, task.checkpoint)
+        # A signal to end may reach Ray's processes as well as this one: what was found is kept all the same.
+        if not ledger.interrupted():
+            raise QumosError(f"the search broke down: {one_line(str(error).splitlines()[-1])}") from error
+    _save(algorithm, task.checkpoint)
 
 
-def save(algorithm: Algorithm, folder: str) -> None:
-    """Writes a checkpoint beside ``folder`` and moves it there, so that an interrupt never leaves half a one."""
-    target = Path(folder).resolve()
-    fresh = target.with_name(target.name + ".new")
-    old = target.with_name(target.name + ".old")
-    _remove(fresh)
-    algorithm.save_to_path(str(fresh))
-    _remove(old)
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    _remove(old)
+def _save(algorithm: DesignSearch, path: str | None) -> None:
+    if path is not None:
+        checkpoint.save(Path(path), algorithm.learner_group, algorithm.own())
 
 
-def restore(algorithm: Algorithm, folder: str | None) -> bool:
-    """Restores the checkpoint in ``folder`` where there is one; returns whether there was."""
-    if folder is None or not Path(folder).is_dir():
+def _restore(algorithm: DesignSearch, path: str | None) -> bool:
+    """Takes up the checkpoint in ``path``; returns whether there was one that could be read. Without one learning begins anew."""
+    if path is None or not Path(path).exists():
         return False
-    algorithm.restore_from_path(str(Path(folder).resolve()))
+    try:
+        algorithm.set_own(checkpoint.load(Path(path), algorithm.learner_group))
+    except QumosError as error:
+        _LOG.warning("warning: %s; the trials are kept, the agent learns anew", error)
+        return False
+    algorithm.sync()
     return True
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 def warm_start(task: SearchTask, ledger: Ledger, env: DesignEnv) -> dict[str, Played]:

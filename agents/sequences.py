@@ -88,8 +88,12 @@ def play(scenario: Scenario, genome: Genome, rng: np.random.Generator) -> list[i
     return state.history
 
 
-def random_actions(scenario: Scenario, rng: np.random.Generator) -> list[int]:
-    """The effective actions of a random episode.
+def balanced_actions(scenario: Scenario, rng: np.random.Generator) -> list[int]:
+    """The effective actions of a random episode, balanced over numbers and kinds of gates: the prior of the searches.
+
+    ``qumos_env.env.random_designs.uniform_actions`` is the other prior: there every *action* is equally likely, as in an untrained
+    agent's first episodes, which is what the admission of a scenario measures. A search that started from it would see mostly gates on
+    pairs of qubits, of which there are most actions. Both stay, since calibrations and traces rest on them.
 
     Cut and assignment are uniform over the valid choices of every step. The number of gates to reach is drawn uniformly
     from 1 to the gate budget: choosing ``finish`` like any other action would give lengths that fall off geometrically and

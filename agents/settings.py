@@ -1,61 +1,70 @@
-"""Tuned settings of the agents: one TOML file each, a ``[default]`` table and overrides per scenario.
+"""Settings of the agents: the class they derive from, and the tuned values, one TOML file per agent.
 
-The allowed keys and their types are the fields of the agent's settings class, so a misspelt key is an error and not ignored.
+A file holds a ``[default]`` table and overrides per scenario. The allowed keys, their types and bounds are the fields of the agent's
+settings class, so a misspelt key is an error and not ignored.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TypeVar, get_type_hints
+from typing import Annotated, TypeVar
 
-from qumos_env.errors import QumosError, unknown
+from pydantic import Field
 
-FOLDER = Path(__file__).resolve().parent / "tuned"
-T = TypeVar("T")
+from qumos_env.errors import QumosError
+from qumos_env.files import read_toml
+
+from .records import Record, clipped, parse
+
+# Bounds a thousand times what anyone needs: they catch slips, and files that mean harm.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Number = Annotated[int, Field(ge=0, le=1_000_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Rate = Annotated[float, Field(gt=0, le=1e3)]
 
 
-def parse_settings(kind: type[T], data: Mapping[str, object], where: str = "settings") -> T:
-    """``data`` as an instance of the settings class ``kind``, a dataclass.
+class AgentSettings(Record):
+    """What the settings of every agent have.
+
+    Attributes:
+        warm_start: evaluate the hand-made designs first.
+    """
+
+    warm_start: bool = False
+
+
+class _Tuned(Record):
+    """A file of tuned settings."""
+
+    default: dict[str, object] = Field(default_factory=dict)
+    scenario: dict[str, dict[str, object]] = Field(default_factory=dict)
+
+
+S = TypeVar("S", bound=AgentSettings)
+
+
+def parse_settings(kind: type[S], data: Mapping[str, object], where: str = "settings") -> S:
+    """``data`` as an instance of the settings class ``kind``.
 
     Raises:
         QumosError: an unknown key (nearest ones offered), a value of the wrong type or outside its range.
     """
-    assert is_dataclass(kind)
-    hints = get_type_hints(kind)
-    values: dict[str, object] = {}
-    for key, value in data.items():
-        if key not in hints:
-            raise unknown(f"setting in {where}", key, hints)
-        values[key] = _typed(value, hints[key], f"{where}: {key}")
-    try:
-        return kind(**values)
-    except ValueError as error:
-        raise QumosError(f"{where}: {error}") from error
+    return parse(kind, data, where, what="setting")
 
 
-def tuned_settings(agent: str, scenario: str, overrides: Mapping[str, object] | None = None) -> dict[str, object]:
-    """The settings shipped for ``agent`` on the scenario of that name, with ``overrides`` on top.
+def tuned_settings(path: Path, scenario: str) -> dict[str, object]:
+    """What the file ``path`` says for the scenario of that name; nothing where there is no file.
 
     Raises:
         QumosError: the file is malformed or holds a table that is neither ``default`` nor ``scenario``.
     """
-    path = FOLDER / f"{agent}.toml"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise QumosError(f"{path.name}: malformed TOML: {error}") from error
-    for table in data:
-        if table not in ("default", "scenario"):
-            raise unknown(f"table in {path.name}", table, ("default", "scenario"))
-    return {**data.get("default", {}), **data.get("scenario", {}).get(scenario, {}), **(overrides or {})}
-
-
-def settings_files() -> tuple[Path, ...]:
-    """The shipped settings files."""
-    return tuple(sorted(FOLDER.glob("*.toml")))
+    if not path.exists():
+        return {}
+    tuned = parse(_Tuned, read_toml(path), path.name, what="table")
+    return {**tuned.default, **tuned.scenario.get(scenario, {})}
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, object]:
@@ -67,18 +76,10 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, object]:
     overrides: dict[str, object] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        try:
-            overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"] if equals else None
-        except tomllib.TOMLDecodeError as error:
-            raise QumosError(f"setting {pair!r}: {value!r} is not a TOML value") from error
         if not equals:
-            raise QumosError(f"setting {pair!r}: write it as key=value")
+            raise QumosError(f"setting {clipped(pair)!r}: write it as key=value")
+        try:
+            overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except (ValueError, RecursionError) as error:
+            raise QumosError(f"setting {clipped(pair)!r}: {clipped(value)!r} is not a TOML value") from error
     return overrides
-
-
-def _typed(value: object, expected: object, where: str) -> object:
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if expected in (int, float, str, bool) and type(value) is not expected:
-        raise QumosError(f"{where} is {value!r}; {getattr(expected, '__name__', expected)} is expected")
-    return value

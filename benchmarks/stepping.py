@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from qumos_env.env.design_env import DesignEnv
-from qumos_env.env.random_designs import random_actions
+from qumos_env.env.random_designs import uniform_actions
 
 from .registry import Outcome, Row, Target, case
 
@@ -21,7 +21,7 @@ def run(repeats: int) -> Outcome:
     """Times every step of random episodes, up to but without ``finish``."""
     env = DesignEnv(SCENARIO)
     generator = np.random.default_rng(0)
-    episodes = [random_actions(env.scenario, generator)[:-1] for _ in range(_EPISODES)]
+    episodes = [uniform_actions(env.scenario, generator)[:-1] for _ in range(_EPISODES)]
     steps, resets = [], []
     for _ in range(repeats):
         stepping = resetting = 0.0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from qumos_env.design import Gate
 from qumos_env.design.blocks import Block
 from qumos_env.env.actions import Action, ActionTable, DesignState, action_table
-from qumos_env.env.random_designs import random_actions, random_design
+from qumos_env.env.random_designs import random_design, uniform_actions
 from qumos_env.errors import QumosError
 from qumos_env.scenario import Scenario, list_scenarios, load_scenario, parse_scenario
 
@@ -446,6 +446,6 @@ def test_random_designs_are_valid_and_repeatable(scenario: Scenario, seed: int) 
     design = random_design(scenario, np.random.default_rng(seed))
     scenario.check_design(design)
     assert random_design(scenario, np.random.default_rng(seed)) == design
-    actions = random_actions(scenario, np.random.default_rng(seed))
+    actions = uniform_actions(scenario, np.random.default_rng(seed))
     assert actions[-1] == action_table(scenario).finish
     assert DesignState(scenario).replay(actions).history == actions

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agents.pool
-from agents import AGENTS, SearchTask, Trial, load_agent
+from agents import AGENTS, Agent, SearchSummary, SearchTask, Trial, load_agent, register_agent
 from agents.ask_tell import run_ask_tell
 from agents.baselines import baselines, starting_points
 from agents.evolution import EvolutionSearcher, mutate
 from agents.evolution import Settings as EvolutionSettings
 from agents.pool import EvaluationPool, Job
-from agents.protocol import EPISODES_PER_BUDGET
+from agents.protocol import EPISODES_PER_BUDGET, Ledger, Outcome
 from agents.random_search import RandomSearcher
-from agents.sequences import canonical, genome_of, play, random_actions
-from agents.settings import parse_overrides, parse_settings, settings_files, tuned_settings
+from agents.records import parse
+from agents.registry import declared
+from agents.sequences import balanced_actions, canonical, genome_of, play
+from agents.settings import AgentSettings, Count, parse_overrides, parse_settings
 from qumos_env import Design, load_scenario
 from qumos_env.env.actions import Action, DesignState
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.scenario import Scenario, parse_scenario
+from training.display import Display
+from training.rundir import RunDirectory
+from training.workflow import make_plan, run_to_results, with_budget
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -119,11 +124,11 @@ class TestSequences:
     @pytest.mark.parametrize("name", VARIANTS)
     def test_random_episodes_finish_within_the_limits(self, name: str) -> None:
         rng = np.random.default_rng(0)
-        assert all(is_finished(VARIANTS[name], random_actions(VARIANTS[name], rng)) for _ in range(50))
+        assert all(is_finished(VARIANTS[name], balanced_actions(VARIANTS[name], rng)) for _ in range(50))
 
     def test_random_lengths_cover_the_gate_budget(self) -> None:
         scenario, rng = VARIANTS["gates"], np.random.default_rng(0)
-        gates = [len(genome_of(scenario, random_actions(scenario, rng)).gates) for _ in range(300)]
+        gates = [len(genome_of(scenario, balanced_actions(scenario, rng)).gates) for _ in range(300)]
         counts = np.bincount(gates, minlength=8)[1:]
         assert counts.min() > 10  # uniform would be 43 each; a geometric law leaves almost none at 7
 
@@ -131,7 +136,7 @@ class TestSequences:
     @given(name=st.sampled_from(sorted(VARIANTS)), seed=st.integers(0, 10_000), edits=st.integers(1, 12))
     def test_any_number_of_mutations_is_repaired(self, name: str, seed: int, edits: int) -> None:
         scenario, rng = VARIANTS[name], np.random.default_rng(seed)
-        genome = genome_of(scenario, random_actions(scenario, rng))
+        genome = genome_of(scenario, balanced_actions(scenario, rng))
         for _ in range(edits):
             genome = mutate(genome, scenario, 0.5, rng)
         assert is_finished(scenario, play(scenario, genome, rng))
@@ -139,7 +144,7 @@ class TestSequences:
     def test_a_valid_genome_is_played_unchanged(self) -> None:
         for scenario in VARIANTS.values():
             rng = np.random.default_rng(3)
-            actions = random_actions(scenario, rng)
+            actions = balanced_actions(scenario, rng)
             assert play(scenario, genome_of(scenario, actions), rng) == actions
 
     def test_relabelled_parts_keep_their_blocks(self) -> None:
@@ -152,7 +157,7 @@ class TestSequences:
 
     def test_mutations_reach_every_cut_of_the_register(self) -> None:
         scenario, rng = VARIANTS["blocks"], np.random.default_rng(1)
-        genome = genome_of(scenario, random_actions(scenario, rng))
+        genome = genome_of(scenario, balanced_actions(scenario, rng))
         seen = set()
         for _ in range(600):
             genome = genome_of(scenario, play(scenario, mutate(genome, scenario, 0.0, rng), rng))
@@ -207,7 +212,8 @@ class TestAskTell:
                 assert reward > 0
 
         trials: list[Trial] = []
-        summary = run_ask_tell(SearchTask(scenario, 6, workers=0), Stubborn(), on_trial=trials.append, should_stop=lambda: False)
+        task = SearchTask(scenario, 6, workers=0)
+        summary = run_ask_tell(task, Stubborn(), on_trial=trials.append, should_stop=lambda: False, on_stage=lambda _: None)
         assert (summary.distinct, summary.episodes, summary.stopped) == (1, 6 * EPISODES_PER_BUDGET, "episodes")
         assert fake.calls == 1
         assert [trial.repeated for trial in trials[:3]] == [False, True, True]
@@ -225,7 +231,8 @@ class TestAskTell:
                 events.append("tell")
 
         searcher = Recording(scenario, 0)
-        run_ask_tell(SearchTask(scenario, 6, workers=0), searcher, on_trial=lambda _: None, should_stop=lambda: False, lag=3)
+        task = SearchTask(scenario, 6, workers=0)
+        run_ask_tell(task, searcher, on_trial=lambda _: None, should_stop=lambda: False, on_stage=lambda _: None, lag=3)
         assert events[:7] == ["ask", "ask", "ask", "tell", "ask", "tell", "ask"]
 
     def test_stopping_keeps_what_was_found(self, fake: type[FakeEvaluator]) -> None:
@@ -249,6 +256,35 @@ class TestAskTell:
         trials, _ = run("random", task)
         with pytest.raises(QumosError, match="trial 0 of the trace"):
             run("random", replace(task, seed=1, budget=30, history=tuple(trials)))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"index": 5}, "its index is 5"),
+            ({"actions": (10**6,)}, "actions do not build its design"),
+            ({"design_hash": "0" * 64}, "actions do not build its design"),
+            ({"design": {}}, "its design is not the one of its hash"),
+        ],
+    )
+    def test_a_trial_that_contradicts_itself_is_refused(self, change: dict[str, object], message: str, fake: type[FakeEvaluator]) -> None:
+        task = SearchTask(load_scenario("iris-smoke"), 8, seed=0, workers=0)
+        trials, _ = run("random", task)
+        ledger = Ledger(task, lambda _: None, lambda: False)
+        ledger.restore(trials[0])
+        with pytest.raises(QumosError, match=f"trial 1 of the trace: .*{message}"):
+            ledger.restore(trials[1].model_copy(update=change))
+
+    def test_stages_say_what_is_going_on(self, fake: type[FakeEvaluator]) -> None:
+        task = SearchTask(load_scenario("iris-smoke"), 6, seed=0, workers=0)
+        trials, _ = run("random", task)
+
+        def stages(of: SearchTask) -> list[str]:
+            told: list[str] = []
+            load_agent("random").search(of, on_trial=lambda _: told.append("trial"), should_stop=lambda: False, on_stage=told.append)
+            return [stage for number, stage in enumerate(told) if number == 0 or stage != told[number - 1]]
+
+        assert stages(replace(task, history=tuple(trials), budget=9)) == ["replaying the trace", "searching", "trial"]
+        assert stages(task)[-2:] == ["searching", "trial"]
 
     def test_failures_become_trials(self, fake: type[FakeEvaluator]) -> None:
         trials, _ = run("random", SearchTask(load_scenario("iris-smoke"), 60, workers=0))
@@ -297,38 +333,32 @@ class TestPool:
         with EvaluationPool(scenario, 2) as pool:
             pending = [pool.submit(job) for job in jobs]
             first = pending[0].result()
-            assert pool._executor is not None
-            os.kill(next(iter(pool._executor._processes)), signal.SIGKILL)
+            os.kill(pool.processes[0], signal.SIGKILL)
             outcomes = [first, *(one.result() for one in pending[1:])]
         assert outcomes == expected
-
-    def test_a_user_error_reaches_the_caller(self) -> None:
-        scenario = load_scenario("iris-smoke")
-        wide = next(baseline for baseline in baselines(scenario) if not baseline.limits)
-        with EvaluationPool(scenario, 1) as pool, pytest.raises(QumosError, match="at most"):
-            pool.submit(Job(wide.design)).result()
 
 
 class TestSettings:
     """Shipped and given settings."""
 
     def test_every_shipped_file_is_valid(self) -> None:
-        assert {path.stem for path in settings_files()} == set(AGENTS)
+        assert {path.stem for path in (ROOT / "agents" / "tuned").glob("*.toml")} == set(AGENTS)
         for agent in ("random", "evolution"):
             for scenario in ("iris-smoke", "digits-theft", "no-such-scenario"):
-                parse_settings(load_agent(agent).settings, tuned_settings(agent, scenario))
+                load_agent(agent).settings_for(scenario)
 
     def test_overrides_win_over_scenario_and_default(self) -> None:
-        default, special = tuned_settings("evolution", "digits-theft"), tuned_settings("evolution", "iris-smoke")
+        agent = load_agent("evolution")
+        default, special = (agent.settings_for(scenario).model_dump() for scenario in ("digits-theft", "iris-smoke"))
         assert default["population"] != special["population"]
-        assert tuned_settings("evolution", "iris-smoke", {"population": 99})["population"] == 99
+        assert agent.settings_for("iris-smoke", {"population": 99}).model_dump() == special | {"population": 99}
 
     @pytest.mark.parametrize(
         ("given", "message"),
         [
             ({"populaton": 3}, "did you mean population"),
-            ({"population": "many"}, "int is expected"),
-            ({"population": True}, "int is expected"),
+            ({"population": "many"}, "population: Input should be a valid integer"),
+            ({"population": True}, "population: Input should be a valid integer"),
             ({"population": 3, "tournament": 4}, "tournament is 4"),
         ],
     )
@@ -343,12 +373,97 @@ class TestSettings:
                 parse_overrides([wrong])
 
 
+class Toy:
+    """An agent from elsewhere: it tries the hand-made designs, as often as it is told to."""
+
+    class Settings(AgentSettings):
+        """Settings of the toy."""
+
+        rounds: Count = 1
+
+    @staticmethod
+    def search(
+        task: SearchTask,
+        *,
+        on_trial: Callable[[Trial], None],
+        should_stop: Callable[[], bool],
+        on_stage: Callable[[str], None],
+    ) -> SearchSummary:
+        """Plays the hand-made designs."""
+        settings = parse_settings(Toy.Settings, task.settings, "toy")
+        ledger = Ledger(task, on_trial, should_stop)
+        for trial in task.history:
+            ledger.restore(trial)
+        for actions in settings.rounds * starting_points(task.scenario):
+            if not ledger.finished():
+                ledger.record(actions, Outcome(0.5, {"reward": 0.5}))
+        return ledger.summary()
+
+
+@pytest.fixture
+def toy() -> Iterator[None]:
+    """The toy is registered."""
+    register_agent("toy", Agent("toy", Toy.Settings, Toy.search))
+    yield
+    del AGENTS["toy"]
+
+
 class TestRegistry:
     """Finding agents."""
 
     def test_unknown_names_get_the_nearest(self) -> None:
         with pytest.raises(QumosError, match="did you mean evolution"):
             load_agent("evolutoin")
+
+    def test_modules_are_found_by_what_they_say(self, tmp_path: Path) -> None:
+        (tmp_path / "clever.py").write_text('"""Clever."""\n\nimport no_such_package\n\nAGENT = "cleverer"\n')
+        (tmp_path / "helper.py").write_text("AGENTS = ['no']\nagent = 'no'\n")
+        assert list(declared(tmp_path, "zoo")) == [("cleverer", "zoo.clever")]
+        assert {"random", "evolution", "ppo", "reinforce"} <= set(AGENTS)
+
+    def test_a_module_from_elsewhere_brings_its_tuned_settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "my_agent.py").write_text("from agents.evolution import Settings, search\n")
+        (tmp_path / "tuned").mkdir()
+        (tmp_path / "tuned" / "mine.toml").write_text("[default]\npopulation = 7\ntournament = 2\n[scenario.iris-smoke]\nlag = 3\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setitem(AGENTS, "mine", "my_agent")
+        settings = load_agent("mine").settings_for("iris-smoke", {"tournament": 1}).model_dump()
+        assert (settings["population"], settings["tournament"], settings["lag"]) == (7, 1, 3)
+        (tmp_path / "tuned" / "mine.toml").write_text("[defaults]\npopulation = 7\n")
+        with pytest.raises(QumosError, match="unknown table in mine\\.toml 'defaults'; did you mean default"):
+            load_agent("mine").settings_for("iris-smoke")
+
+    def test_a_name_is_given_once(self, toy: None) -> None:
+        register_agent("random", "agents.random_search")
+        with pytest.raises(QumosError, match="agent toy: the name is taken"):
+            register_agent("toy", "agents.random_search")
+
+    def test_an_agent_from_elsewhere_is_trained_and_resumed(self, toy: None, fake: type[FakeEvaluator], tmp_path: Path) -> None:
+        plan = make_plan(
+            scenario="iris-smoke",
+            agent="toy",
+            budget=2,
+            seed=0,
+            workers=0,
+            time_limit=None,
+            warm_start=None,
+            random_budget=0,
+            contenders=2,
+            test_seeds=2,
+            overrides={"rounds": 2},
+        )
+        assert plan.settings == {"rounds": 2, "warm_start": False}
+        with RunDirectory.create(tmp_path / "run", plan, force=False) as run:
+            results = run_to_results(run, Display(quiet=True), with_references=False)
+        assert results.distinct == 2 and run.state == "done"
+        with RunDirectory.resume(tmp_path / "run") as run:
+            run.plan = with_budget(run.plan, 4, None)
+            results = run_to_results(run, Display(quiet=True), run.trials(), with_references=False)
+        assert results.distinct == 4 and [trial.index for trial in run.trials()] == list(range(results.episodes))
+
+    def test_the_zoo_is_found_without_importing_ray(self) -> None:
+        code = "import sys, agents, training.cli; sys.exit(bool({'ray', 'agents.ppo', 'agents.evolution'} & sys.modules.keys()))"
+        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
     def test_classical_searchers_do_not_import_ray(self) -> None:
         code = "import sys, agents.evolution, agents.random_search, agents.baselines; sys.exit('ray' in sys.modules)"
@@ -366,10 +481,10 @@ class TestTrials:
 
     def test_round_trip(self, fake: type[FakeEvaluator]) -> None:
         trials, _ = run("random", SearchTask(load_scenario("iris-smoke"), 3, workers=0))
-        assert [Trial.from_dict(trial.to_dict()) for trial in trials] == trials
+        assert [parse(Trial, json.dumps(trial.to_dict()).encode(), "trace") for trial in trials] == trials
         assert Design.from_dict(trials[0].design).hash == trials[0].design_hash
-        with pytest.raises(QumosError, match="not a trial"):
-            Trial.from_dict({"index": 0})
+        with pytest.raises(QumosError, match="trace: design: Field required"):
+            parse(Trial, {"index": 0}, "trace")
 
     def test_tasks_check_their_numbers(self) -> None:
         with pytest.raises(QumosError, match="budget"):
@@ -438,7 +553,7 @@ class TestReinforceParts:
 @pytest.fixture(scope="module")
 def one_ray() -> Iterator[None]:
     """One local Ray for all tests that need it."""
-    from agents.search_algorithm import ray_session
+    from agents.ray_session import ray_session
 
     with ray_session(2, lambda _: None):
         yield
@@ -515,8 +630,8 @@ class TestRLlib:
     @pytest.mark.parametrize("agent", ["ppo", "reinforce"])
     def test_a_search_with_two_runners(self, agent: str, tmp_path: Path) -> None:
         scenario = load_scenario("iris-smoke")
-        over = {**tuned_settings(agent, "iris-smoke"), "batch": 6}
-        cache, checkpoint = str(tmp_path / "cache.sqlite"), str(tmp_path / "checkpoint")
+        over = {**load_agent(agent).settings_for("iris-smoke").model_dump(), "batch": 6}
+        cache, checkpoint = str(tmp_path / "cache.sqlite"), str(tmp_path / "checkpoint.npz")
         task = SearchTask(scenario, 14, 1, 2, cache, over, starting_points(scenario)[:2], checkpoint=checkpoint)
         trials, summary = run(agent, task)
         assert summary.distinct == 14 and summary.stopped == "budget"
@@ -531,20 +646,72 @@ class TestRLlib:
         more, summary = run(agent, replace(task, budget=20, history=tuple(trials)))
         assert summary.distinct == 20 and more[0].index == len(trials)
 
+    @pytest.mark.parametrize("agent", ["ppo", "reinforce"])
+    def test_a_checkpoint_holds_what_was_learned(self, agent: str, tmp_path: Path) -> None:
+        import importlib
+
+        from agents import checkpoint
+        from agents.search_algorithm import start
+
+        module = importlib.import_module(f"agents.{agent}")
+        over = {**load_agent(agent).settings_for("iris-smoke").model_dump(), "batch": 3, "hidden": 8}
+        task = SearchTask(load_scenario("iris-smoke"), 30, 1, 0, str(tmp_path / "cache.sqlite"), over)
+        settings = module.Settings(**over)
+        path = tmp_path / "checkpoint.npz"
+        first, second = (start(module.configuration(replace(task, seed=seed), settings)) for seed in (1, 2))
+        try:
+            first.train()
+            checkpoint.save(path, first.learner_group, first.own())
+            second.set_own(checkpoint.load(path, second.learner_group))
+            second.sync()
+            states = [algorithm.learner_group.get_state()["learner"] for algorithm in (first, second)]
+            assert first.own() == second.own()
+            assert states[0]["optimizer"]["default_policy_default_optimizer"]["state"]["state"]
+            for part in ("rl_module", "optimizer"):
+                np.testing.assert_equal(states[1][part], states[0][part])
+            runner = second.env_runner_group.local_env_runner.module.get_state()
+            np.testing.assert_equal({name: np.asarray(value) for name, value in runner.items()}, states[0]["rl_module"]["default_policy"])
+            second.train()
+        finally:
+            first.stop()
+            second.stop()
+
+    def test_an_unreadable_checkpoint_costs_the_learners_state_only(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        path = tmp_path / "checkpoint.npz"
+        over = {**load_agent("ppo").settings_for("iris-smoke").model_dump(), "batch": 4}
+        task = SearchTask(load_scenario("iris-smoke"), 5, 1, 0, str(tmp_path / "cache.sqlite"), over, checkpoint=str(path))
+        trials, _ = run("ppo", task)
+        assert path.is_file()
+        path.write_bytes(b"not a checkpoint")
+        more, summary = run("ppo", replace(task, budget=8, history=tuple(trials)))
+        assert summary.distinct == 8 and more[0].index == len(trials)
+        (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("agents")]
+        assert str(path) in warning and "learns anew" in warning and "\n" not in warning
+
     def test_a_killed_runner_comes_back(self) -> None:
-        scenario = load_scenario("iris-smoke")
-        over = {**tuned_settings("reinforce", "iris-smoke"), "batch": 6}
+        over = {**load_agent("reinforce").settings_for("iris-smoke").model_dump(), "batch": 6}
         killed: list[int] = []
         trials: list[Trial] = []
 
         def on_trial(trial: Trial) -> None:
             trials.append(trial)
-            if len(trials) == 8:
-                children = psutil.Process().children(recursive=True)
-                runner = next(child for child in children if "SingleAgentEnvRunner" in " ".join(child.cmdline()))
-                runner.kill()
-                killed.append(runner.pid)
+            if len(trials) in (8, 30):
+                killed.append(env_runners()[0])
+                os.kill(killed[-1], signal.SIGKILL)
 
-        task = SearchTask(scenario, 60, 0, 2, settings=over)
+        task = SearchTask(load_scenario("iris-smoke"), 60, 0, 2, settings=over)
         summary = load_agent("reinforce").search(task, on_trial=on_trial, should_stop=lambda: False, on_stage=lambda _: None)
-        assert killed and summary.distinct == 60
+        assert len(set(killed)) == 2 and summary.distinct == 60
+        assert [trial.index for trial in trials] == list(range(len(trials)))
+        hashes = [trial.design_hash for trial in trials if not trial.repeated]
+        assert len(hashes) == len(set(hashes)) == 60
+
+
+def env_runners() -> list[int]:
+    """The env runners among the descendants of this process."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.split(None, 2) for line in listed]
+    family = {os.getpid()}
+    for _ in range(4):
+        family |= {int(pid) for pid, parent, _ in rows if int(parent) in family}
+    return [int(pid) for pid, _, command in rows if int(pid) in family and "SingleAgentEnvRunner" in command]

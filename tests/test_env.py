@@ -20,7 +20,7 @@ from qumos_env.design import Design
 from qumos_env.env.actions import Action
 from qumos_env.env.design_env import DesignEnv
 from qumos_env.env.observation import ObservationEncoder
-from qumos_env.env.random_designs import random_actions
+from qumos_env.env.random_designs import uniform_actions
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.evaluation.evaluator import Evaluation, Evaluator
 from qumos_env.scenario import list_scenarios, load_scenario, parse_scenario
@@ -189,7 +189,7 @@ def test_a_failed_evaluation_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_same_actions_same_everything() -> None:
     """Two environments made from the id agree exactly, info included, whatever their reset seeds."""
     first, second = gym.make(ID), gym.make(ID)
-    actions = random_actions(load_scenario("iris-smoke"), np.random.default_rng(3))
+    actions = uniform_actions(load_scenario("iris-smoke"), np.random.default_rng(3))
     records = [play(first, actions), play(second, actions)]
     assert data_equivalence(records[0], records[1], exact=True)
     second.reset(seed=77)

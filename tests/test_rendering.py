@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from qumos_env.design import Design, Gate
 from qumos_env.design.rendering import design_figure, design_text, figure_png, save_design_image
 from qumos_env.env.actions import DesignState
-from qumos_env.env.random_designs import random_actions, random_design
+from qumos_env.env.random_designs import random_design, uniform_actions
 from qumos_env.env.rendering import state_image, state_text
 from qumos_env.scenario import list_scenarios, load_scenario
 
@@ -78,7 +78,7 @@ def test_every_phase_can_be_drawn() -> None:
     scenario = load_scenario("iris-smoke")
     state = DesignState(scenario)
     seen = set()
-    for action in random_actions(scenario, np.random.default_rng(1)):
+    for action in uniform_actions(scenario, np.random.default_rng(1)):
         image = state_image(state)
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.std() > 0
         assert state_text(state).startswith(f"phase {state.phase}")

@@ -22,9 +22,10 @@ from qumos_env.cli import run as run_app
 from qumos_env.env.actions import DesignState
 from qumos_env.errors import QumosError
 from training.cli import app
+from training.locking import LOCK
 from training.rundir import RunDirectory, read_trace
 from training.scoring import RACE_SEED, TEST_SEED, Entrant, Scored, contenders, paired_difference, race, race_length, score
-from training.statistics import bootstrap_interval, interquartile_mean, t_interval
+from training.statistics import bootstrap_interval, interquartile_mean
 from training.stopping import StopRequest
 
 
@@ -41,7 +42,17 @@ def designs(count: int) -> list[Design]:
 
 def trial(index: int, design: Design, reward: float, *, repeated: bool = False, failure: str = "") -> Trial:
     """A trial as a trace holds it."""
-    return Trial(index, design.to_dict(), design.hash, (), reward, {}, failure, repeated, float(index))
+    return Trial(
+        index=index,
+        design=design.to_dict(),
+        design_hash=design.hash,
+        actions=(),
+        reward=reward,
+        evaluation={},
+        failure=failure,
+        repeated=repeated,
+        seconds=float(index),
+    )
 
 
 class NoisyPool:
@@ -67,14 +78,16 @@ class NoisyPool:
 class TestStatistics:
     """Intervals."""
 
-    def test_t_interval_is_students(self) -> None:
-        values = [0.1, 0.4, 0.35, 0.2, 0.25]
+    def test_intervals_over_seeds_are_students(self) -> None:
+        values = (0.1, 0.4, 0.35, 0.2, 0.25)
         low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
-        interval = t_interval(values)
+        interval = Scored("x", designs(1)[0], True, tuple(Outcome(value) for value in values)).reward
         assert (interval.mean, interval.low, interval.high) == pytest.approx((np.mean(values), low, high))
+        assert interval.half == pytest.approx((high - low) / 2)
 
     def test_one_figure_has_no_interval(self) -> None:
-        assert math.isnan(t_interval([0.3]).half) and t_interval([0.3]).mean == 0.3
+        single = Scored("x", designs(1)[0], True, (Outcome(0.3),)).reward
+        assert math.isnan(single.half) and single.mean == 0.3
         assert math.isnan(bootstrap_interval([0.3]).half)
 
     def test_interquartile_mean_ignores_the_outer_quarters(self) -> None:
@@ -172,7 +185,7 @@ class TestTrain:
 
     def test_the_run_directory_is_complete(self, finished: Path) -> None:
         names = {path.name for path in finished.iterdir()}
-        assert names == {"run.json", "trace.jsonl", "best_design.json", "results.json", "report.html", "evaluations.sqlite"}
+        assert names == {"run.json", "trace.jsonl", "best_design.json", "results.json", "report.html", "evaluations.sqlite", LOCK}
         run = json.loads((finished / "run.json").read_text())
         assert run["state"] == "done" and run["scenario_hash"] == load_scenario("iris-smoke").hash
         assert run["plan"]["settings"]["population"] == 6 and run["plan"]["seed"] == 3
@@ -239,9 +252,9 @@ class TestResume:
         assert strip(out / "trace.jsonl") == strip(finished / "trace.jsonl")
         assert json.loads((out / "run.json").read_text())["state"] == "done"
 
-    def test_a_finished_run_needs_a_larger_budget(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run_app(app, ["resume", str(finished)]) == 2
-        assert "larger --budget" in capsys.readouterr().err
+    def test_a_finished_run_shows_its_results_and_goes_on_with_a_larger_budget(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_app(app, ["resume", str(finished)]) == 0
+        assert "Test split" in capsys.readouterr().out
         assert run_app(app, ["resume", str(finished), "--budget", "5"]) == 2
         assert "can only grow" in capsys.readouterr().err
 
@@ -254,7 +267,7 @@ class TestResume:
     def test_a_broken_trace_is_named(self, finished: Path, tmp_path: Path) -> None:
         trace = tmp_path / "trace.jsonl"
         trace.write_text("{}\n")
-        with pytest.raises(QumosError, match="line 1: not a trial"):
+        with pytest.raises(QumosError, match="line 1: index: Field required"):
             read_trace(trace)
         trace.write_text("{\n" + "{}\n")
         with pytest.raises(QumosError, match="line 1: not JSON"):

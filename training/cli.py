@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agents.registry import AGENTS
 from agents.settings import parse_overrides
 from qumos_env.cli import run as run_app
-from qumos_env.errors import QumosError
 
 from .display import Display
-from .rundir import REPORT, RunDirectory, finite
+
+if TYPE_CHECKING:
+    from .results import Results
+    from .rundir import RunDirectory
 
 app = typer.Typer(name="training", help="Search for designs with agents, and compare agents.", no_args_is_help=True, add_completion=False)
 
@@ -35,7 +40,7 @@ DEFAULT_WORKERS = min(os.cpu_count() or 1, 8)
 def train(
     scenario: ScenarioOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="Run directory; new or empty.")],
-    agent: Annotated[str, typer.Option("--agent", "-a", help="random, evolution, ppo or reinforce.")] = "reinforce",
+    agent: Annotated[str, typer.Option("--agent", "-a", help=f"One of {', '.join(sorted(AGENTS))}.")] = "reinforce",
     budget: BudgetOption = 1000,
     time_limit: TimeOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the agent; evaluations use the scenario's.", min=0)] = 0,
@@ -58,6 +63,7 @@ def train(
 
     Ctrl-C and the time limit keep what was found.
     """
+    from .rundir import RunDirectory
     from .workflow import make_plan
 
     plan = make_plan(
@@ -73,7 +79,8 @@ def train(
         test_seeds=test_seeds,
         overrides=parse_overrides(overrides),
     )
-    _finish(RunDirectory.create(out, plan, force=force), Display(), as_json)
+    with RunDirectory.create(out, plan, force=force) as run:
+        _finish(run, Display(), as_json)
 
 
 @app.command()
@@ -84,19 +91,26 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Continue an interrupted run, or a finished one with a larger budget; nothing is evaluated twice."""
-    from .workflow import with_budget
+    from .rundir import RunDirectory
+    from .workflow import check_unchanged, with_budget
 
-    run = RunDirectory.open(directory)
-    if run.state == "done" and budget is None and run.results()["stopped"] != "stopped":
-        raise QumosError(f"{directory}: the run is finished; give it a larger --budget to go on")
-    run.plan = with_budget(run.plan, budget, time_limit)
-    _finish(run, Display(), as_json)
+    display = Display()
+    with RunDirectory.resume(directory) as run:
+        plan = with_budget(run.plan, budget, time_limit)
+        if run.state == "done" and plan.budget == run.plan.budget and run.results().stopped != "stopped":
+            display.note("the run is finished, nothing is left to do; a larger --budget goes on with it")
+            _show(run, run.results(), display, as_json)
+            return
+        check_unchanged(run)
+        run.plan = plan
+        _finish(run, display, as_json)
 
 
 @app.command()
 def report(directory: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     """Write report.html of a scored run."""
     from .report import write_report
+    from .rundir import REPORT, RunDirectory
 
     run = RunDirectory.open(directory)
     write_report(run)
@@ -145,7 +159,7 @@ def compare(
         for seed in range(seeds)
     ]
     display = Display()
-    data = comparison.compare(plans, out.resolve(), display, force=force)
+    data = comparison.compare(plans, out, display, force=force)
     if as_json:
         _print_json(data)
         return
@@ -155,27 +169,42 @@ def compare(
 
 
 def _finish(run: RunDirectory, display: Display, as_json: bool) -> None:
-    """Runs, prints and reports ``run``."""
+    """Runs, reports and prints ``run``."""
     from .report import write_report
-    from .tables import result_notes, results_table
     from .workflow import run_to_results
 
     results = run_to_results(run, display, run.trials())
     write_report(run)
+    _show(run, results, display, as_json)
+
+
+def _show(run: RunDirectory, results: Results, display: Display, as_json: bool) -> None:
+    """Prints what ``run`` has found."""
+    from .rundir import BEST, REPORT
+    from .tables import result_notes, results_table
+
     if as_json:
-        _print_json(run.results())
+        _print_json(results.model_dump())
         return
-    display.out.print(results_table(results, run.plan.test_seeds))
+    display.out.print(results_table(results))
     for line in result_notes(results):
-        display.out.print(line)
-    display.out.print(f"best design: {run.path / 'best_design.json'}\nreport: {run.path / REPORT}", soft_wrap=True)
+        display.out.print(line, markup=False)
+    display.out.print(f"best design: {run.path / BEST}\nreport: {run.path / REPORT}", soft_wrap=True, markup=False)
 
 
 def _print_json(data: Any) -> None:
+    from .results import finite
+
     json.dump(finite(data), sys.stdout, indent=2, sort_keys=True)
     sys.stdout.write("\n")
 
 
 def main() -> None:
     """Entry point of ``python -m training``; errors are one line on standard error and exit code 2."""
+    # Outside a search, which ends in its own way, a request of the system to end is what Ctrl-C is.
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run_app(app))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

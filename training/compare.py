@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from agents.baselines import baselines
 from agents.pool import EvaluationPool
+from agents.records import Record
 from qumos_env.errors import QumosError
 from qumos_env.files import check_target
 
 from .display import Display
+from .locking import LOCK, held
 from .report import best_so_far, distinct_rewards
-from .rundir import CACHE, RUN, RunDirectory, RunPlan, read_json, write_json
+from .results import Results
+from .rundir import CACHE, RUN, RunDirectory, RunPlan, folder_at, read_record, write_json, written
 from .scoring import Entrant, Scored, best_admissible, score
 from .statistics import bootstrap_interval
 from .tables import short
-from .workflow import run_to_results
+from .workflow import run_to_results, sound_cache
 
 MARKER, PLOT = "compare.json", "compare.png"
+KIND, SCHEMA_VERSION = "comparison", 1
 HEADINGS = ("agent", "test reward (IQM)", "search", "acc.", "stolen", "designs", "eps.")
+
+
+class _Marker(Record, extra="ignore"):
+    """What tells a comparison's ``compare.json`` from another file of that name."""
+
+    kind: Literal["comparison"]
+    schema_version: Literal[1]
 
 
 def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: bool) -> dict[str, Any]:
@@ -37,37 +47,61 @@ def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: boo
         Plain JSON data, also written to ``compare.json``; the plot goes to ``compare.png``.
 
     Raises:
-        QumosError: ``out`` holds something else, or a search fails.
+        QumosError: ``out`` holds something else, another process works on it, or a search fails.
     """
-    check_target(out, ours=lambda found: () if (found / MARKER).is_file() else None, force=force)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / MARKER, {"state": "running"})
-    runs: dict[str, list[dict[str, Any]]] = {}
+    folder = folder_at(out)
+    check_target(folder, ours=_files_of_comparison, force=force)
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        if (folder / MARKER).exists():
+            # Somebody else's may have got there first.
+            check_target(folder, ours=_files_of_comparison, force=force)
+        return _compare(plans, folder, display)
+
+
+def _files_of_comparison(folder: Path) -> Collection[str] | None:
+    return (MARKER,) if _is_comparison(folder) else None
+
+
+def _is_comparison(folder: Path) -> bool:
+    if [entry.name for entry in folder.iterdir()] == [LOCK]:
+        return True
+    try:
+        read_record(_Marker, folder / MARKER)
+    except QumosError:
+        return False
+    return True
+
+
+def _compare(plans: Sequence[RunPlan], out: Path, display: Display) -> dict[str, Any]:
+    header = {"kind": KIND, "schema_version": SCHEMA_VERSION}
+    write_json(out / MARKER, header | {"state": "running"})
+    runs: dict[str, list[Results]] = {}
     curves: dict[str, list[list[float]]] = {}
     for number, plan in enumerate(plans):
         folder = out / f"{plan.agent}-{plan.seed}"
-        run, results = _finished(folder, plan)
-        if run is None or results is None:
+        run = _finished(folder, plan)
+        if run is None:
             display.note(f"run {number + 1} of {len(plans)}: {plan.agent}, seed {plan.seed}")
-            check_target(folder, ours=lambda found: () if (found / RUN).is_file() else None, force=True)
-            run = RunDirectory.create(folder, plan, force=True)
-            run_to_results(run, display, with_references=False)
-            results = run.results()
+            with RunDirectory.create(folder, plan, force=True) as run:
+                run_to_results(run, display, with_references=False)
             if run.state != "done":
                 raise QumosError(f"interrupted; continue with the same command and --force, finished runs in {out} are kept")
-        runs.setdefault(plan.agent, []).append(results)
+        runs.setdefault(plan.agent, []).append(run.results())
         curves.setdefault(plan.agent, []).append(best_so_far(distinct_rewards(run.trials())))
     hand_made = _hand_made(plans[0], out, display)
-    data: dict[str, Any] = {
+    data: dict[str, Any] = header | {
         "state": "done",
         "scenario": plans[0].scenario.name,
         "scenario_hash": plans[0].scenario.hash,
         "budget": plans[0].budget,
         "agents": {agent: _summary(results) for agent, results in runs.items()},
-        "hand_made": [one.to_dict() for one in hand_made],
+        "hand_made": [one.record().model_dump() for one in hand_made],
     }
     best = best_admissible(hand_made)
-    comparison_figure(curves, f"{plans[0].scenario.name}, {len(plans) // len(runs)} seeds").savefig(out / PLOT)
+    with written(out / PLOT):
+        comparison_figure(curves, f"{plans[0].scenario.name}, {len(plans) // len(runs)} seeds").savefig(out / PLOT)
     data["best_hand_made"] = best.name if best is not None else None
     write_json(out / MARKER, data)
     return data
@@ -80,7 +114,8 @@ def comparison_rows(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
         reward = summary["test_reward"]
         limits = [float("nan") if reward[name] is None else reward[name] for name in ("low", "high")]
         interval = short(reward["iqm"]) + ("" if math.isnan(limits[0]) else f" [{short(limits[0])}, {short(limits[1])}]")
-        figures = [short(float(np.mean(summary[name]))) for name in ("search_best", "accuracy", "theft")]
+        measured = [np.array(summary[name], float) for name in ("search_best", "accuracy", "theft")]
+        figures = [short(float(np.mean(values))) for values in measured]
         counts = [f"{np.mean(summary[name]):.0f}" for name in ("distinct", "episodes")]
         rows.append((agent, interval, *figures, *counts))
     for one in sorted((one for one in data["hand_made"] if one["within_limits"]), key=lambda one: -one["reward"]):
@@ -105,34 +140,34 @@ def comparison_figure(curves: Mapping[str, Sequence[Sequence[float]]], title: st
     return figure
 
 
-def _finished(folder: Path, plan: RunPlan) -> tuple[RunDirectory | None, dict[str, Any] | None]:
+def _finished(folder: Path, plan: RunPlan) -> RunDirectory | None:
+    """The run in ``folder``, if it is finished and did what ``plan`` says; how many processes it had does not matter."""
     if not (folder / RUN).is_file():
-        return None, None
+        return None
     run = RunDirectory.open(folder)
-    if run.state != "done" or replace(run.plan, workers=plan.workers).to_dict() != plan.to_dict():
-        return None, None
-    return run, read_json(folder / "results.json")
+    same = run.plan.model_copy(update={"workers": plan.workers}) == plan
+    return run if same and run.state == "done" else None
 
 
-def _summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    rewards = [one["winner"]["reward"] for one in results]
+def _summary(results: Sequence[Results]) -> dict[str, Any]:
+    rewards = [one.winner.reward for one in results]
     interval = bootstrap_interval(rewards)
     return {
         "test_reward": {"iqm": interval.mean, "low": interval.low, "high": interval.high},
         "test_rewards": rewards,
-        "search_best": [one["search_best"] for one in results],
-        "accuracy": [one["winner"]["accuracy"] for one in results],
-        "theft": [one["winner"]["theft"] for one in results],
-        "distinct": [one["distinct"] for one in results],
-        "episodes": [one["episodes"] for one in results],
-        "seconds": [one["search_seconds"] for one in results],
+        "search_best": [one.search_best for one in results],
+        "accuracy": [one.winner.accuracy for one in results],
+        "theft": [one.winner.theft for one in results],
+        "distinct": [one.distinct for one in results],
+        "episodes": [one.episodes for one in results],
+        "seconds": [one.search_seconds for one in results],
     }
 
 
 def _hand_made(plan: RunPlan, out: Path, display: Display) -> list[Scored]:
     entrants = [Entrant(baseline.name, baseline.design, baseline.limits) for baseline in baselines(plan.scenario)]
     with (
-        EvaluationPool(plan.scenario, plan.workers, str((out / CACHE).resolve())) as pool,
+        EvaluationPool(plan.scenario, plan.workers, sound_cache(str(out / CACHE), display)) as pool,
         display.work("scoring the hand-made designs", len(entrants) * plan.test_seeds) as work,
     ):
         return score(pool, entrants, plan.test_seeds, work.at)

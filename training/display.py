@@ -26,7 +26,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """One line."""
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True, markup=False)
 
     @contextmanager
     def work(self, title: str, total: int | None = None) -> Iterator[Work]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -15,7 +15,8 @@ from qumos_env.design.rendering import design_figure, design_text, figure_png
 from qumos_env.files import write_text
 from qumos_env.html import image, page, table
 
-from .rundir import REPORT, RUN, RunDirectory, read_json
+from .results import Results, Score
+from .rundir import REPORT, RunDirectory, written
 from .tables import HEADINGS
 
 
@@ -52,19 +53,19 @@ def write_report(run: RunDirectory) -> None:
     """Writes ``report.html`` of a scored run.
 
     Raises:
-        QumosError: the run has not been scored.
+        QumosError: the run has not been scored, or the page cannot be written.
     """
     results = run.results()
     plan = run.plan
     trials = run.trials()
-    design = Design.from_dict(results["winner"]["design"])
+    design = Design.from_dict(results.winner.design)
     curve = search_figure(trials, f"{plan.agent} on {plan.scenario.name}, seed {plan.seed}")
     drawing = design_figure(design, f"design {design.hash[:12]}")
     parts = [
         f"<h1>{html.escape(plan.agent)} on {html.escape(plan.scenario.name)}</h1>",
         f"<p>{html.escape(plan.scenario.title)}. {html.escape(plan.scenario.description)}</p>",
-        f"<p>{results['distinct']} distinct designs in {results['episodes']} episodes and {results['search_seconds']:.0f} s; "
-        f"best search reward {results['search_best']:.3f}. Started {html.escape(run.created)}.</p>",
+        f"<p>{results.distinct} distinct designs in {results.episodes} episodes and {results.search_seconds:.0f} s; "
+        f"best search reward {results.search_best:.3f}. Started {html.escape(run.created)}.</p>",
         "<h2>Test scores</h2>",
         _table(results),
         *(f"<p>{html.escape(line)}</p>" for line in _differences(results)),
@@ -80,38 +81,37 @@ def write_report(run: RunDirectory) -> None:
         f"<pre>{html.escape(' '.join(run.command))}</pre>",
         f"<pre>{html.escape(_facts(run))}</pre>",
     ]
-    write_text(run.path / REPORT, page(f"{plan.agent} on {plan.scenario.name}", parts))
+    with written(run.path / REPORT):
+        write_text(run.path / REPORT, page(f"{plan.agent} on {plan.scenario.name}", parts))
 
 
-def _table(results: dict[str, Any]) -> str:
-    others = [*results["hand_made"], *([results["random"]] if results["random"] else [])]
-    rows = [("winner", results["winner"])]
-    rows += [("" if one["within_limits"] else "reference", one) for one in sorted(others, key=lambda one: -one["reward"])]
-    return table(HEADINGS, [_row(one) for _, one in rows], classes=[kind for kind, _ in rows])
+def _table(results: Results) -> str:
+    rows = [_row(score) for score in (results.winner, *results.rivals)]
+    return table(HEADINGS, rows, classes=["winner", *("" if score.within_limits else "reference" for score in results.rivals)])
 
 
-def _row(one: dict[str, Any]) -> list[str]:
-    low, high = one["reward_interval"]
-    reward = f"{one['reward']:.3f}" + ("" if low is None else f" ± {(high - low) / 2:.3f}")
-    names = ("accuracy", "theft", "control", "theft_gain", "membership_auc", "cost")
-    figures = ["-" if one[name] is None else f"{one[name]:.0f}" if name == "cost" else f"{one[name]:.3f}" for name in names]
-    return [one["name"], reward, *figures]
+def _row(score: Score) -> list[str]:
+    reward = f"{score.reward:.3f}" + ("" if math.isnan(score.interval.half) else f" ± {score.interval.half:.3f}")
+    measured = (score.accuracy, score.theft, score.control, score.theft_gain, score.membership_auc)
+    cost = "-" if score.cost is None else f"{score.cost:.0f}"
+    return [score.name, reward, *("-" if value is None else f"{value:.3f}" for value in measured), cost]
 
 
-def _differences(results: dict[str, Any]) -> list[str]:
+def _differences(results: Results) -> list[str]:
     lines = []
-    if results["winner_is_hand_made"]:
-        lines.append(f"The winner is the hand-made {results['winner_is_hand_made']}: the search found nothing better.")
-    for key, other in (("winner_minus_best_hand_made", results["best_hand_made"]), ("winner_minus_random", "random search")):
-        if key in results:
-            interval = results[key]
-            text = f"{interval['mean']:+.3f}" + ("" if interval["low"] is None else f" ({interval['low']:+.3f} to {interval['high']:+.3f})")
-            lines.append(f"Winner − {other}, paired over seeds: {text}")
+    if results.winner_is_hand_made:
+        lines.append(f"The winner is the hand-made {results.winner_is_hand_made}: the search found nothing better.")
+    others = ((results.best_hand_made, results.winner_minus_best_hand_made), ("random search", results.winner_minus_random))
+    for other, difference in others:
+        if difference is not None:
+            found = difference.interval
+            limits = "" if math.isnan(found.half) else f" ({found.low:+.3f} to {found.high:+.3f})"
+            lines.append(f"Winner − {other}, paired over seeds: {found.mean:+.3f}{limits}")
     return lines
 
 
 def _facts(run: RunDirectory) -> str:
     plan = run.plan
     facts = {name: getattr(plan, name) for name in ("budget", "time_limit", "seed", "workers", "warm_start", "test_seeds")}
-    facts |= {"settings": dict(plan.settings), "scenario_hash": plan.scenario.hash, "versions": read_json(run.path / RUN)["versions"]}
+    facts |= {"settings": dict(plan.settings), "scenario_hash": plan.scenario.hash, "versions": run.versions}
     return json.dumps(facts, indent=2)

@@ -1,39 +1,51 @@
 """The folder of a run: everything needed to repeat, continue and report it.
 
 ``run.json`` (what was run, with which versions), ``trace.jsonl`` (one trial a line), ``best_design.json``, ``results.json``
-(test scores), ``checkpoint/`` (RLlib agents), ``evaluations.sqlite`` (the evaluation cache) and ``report.html``.
+(test scores), ``checkpoint.npz`` (what an RLlib agent has learned), ``evaluations.sqlite`` (the evaluation cache) and ``report.html``.
+Nothing in it is trusted when it is read: whatever a file holds, it is what it should be or an error names it in one line.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Literal, TypeVar
 
-from agents.protocol import Trial
+from pydantic import Field, field_validator
+
+from agents.protocol import Scalar, Trial
+from agents.records import LARGEST, Record, clipped, parse
 from qumos_env import Design
-from qumos_env.errors import QumosError
+from qumos_env.errors import QumosError, one_line
 from qumos_env.files import check_target, write_text
 from qumos_env.scenario import Scenario, parse_scenario
 
+from .locking import LOCK, held
+from .results import Results, finite
+
 SCHEMA_VERSION = 1
 RUN, TRACE, BEST, RESULTS, REPORT = "run.json", "trace.jsonl", "best_design.json", "results.json", "report.html"
-CHECKPOINT, CACHE = "checkpoint", "evaluations.sqlite"
+CHECKPOINT, CACHE = "checkpoint.npz", "evaluations.sqlite"
+_AFTER_ABORT = ".run.json.interrupted"
 _PACKAGES = ("qumos-env", "numpy", "torch", "cirq-core", "qsimcirq", "gymnasium", "scikit-learn", "ray")
+# A thousand times what files of this kind hold, and still read in a moment.
+_MOST_BYTES, _MOST_LINE = 2**25, 2**22
+_LONGEST_PATH = 4096
+
+State = Literal["new", "searching", "scoring", "interrupted", "done"]
+R = TypeVar("R", bound=Record)
 
 
-@dataclass(frozen=True)
-class RunPlan:
+class RunPlan(Record):
     """What a run does.
 
     Attributes:
@@ -45,100 +57,149 @@ class RunPlan:
         workers: processes.
         time_limit: seconds of search, or ``None``.
         warm_start: whether the hand-made designs are evaluated first.
-        random_budget: distinct designs of the random search that runs along for comparison.
+        random_budget: distinct designs of the random search that runs along for comparison; −1 for a share of the search's.
         contenders: best designs of the search that are scored again.
         test_seeds: fresh seeds of the test scores.
+        data_digest: SHA-256 of the rows, which lie in no file of the run; empty in runs that did not keep it.
     """
 
     scenario: Scenario
-    agent: str
-    settings: Mapping[str, object]
-    budget: int
-    seed: int
-    workers: int
-    time_limit: float | None
+    agent: Annotated[str, Field(max_length=200)]
+    settings: dict[str, Scalar]
+    budget: Annotated[int, Field(ge=1, le=LARGEST)]
+    seed: Annotated[int, Field(ge=0, le=2**64)]
+    workers: Annotated[int, Field(ge=0, le=100_000)]
+    time_limit: Annotated[float, Field(gt=0, le=1e9)] | None
     warm_start: bool
-    random_budget: int
-    contenders: int
-    test_seeds: int
+    random_budget: Annotated[int, Field(ge=-1, le=LARGEST)]
+    contenders: Annotated[int, Field(ge=1, le=1_000_000)]
+    test_seeds: Annotated[int, Field(ge=2, le=1_000_000)]
+    data_digest: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+
+    @field_validator("scenario", mode="before")
+    @classmethod
+    def _read_scenario(cls, value: object) -> object:
+        # By the function that knows the scenario's own messages.
+        return parse_scenario(value) if isinstance(value, Mapping) else value
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON data."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return values | {"settings": dict(self.settings), "scenario": self.scenario.model_dump(mode="json")}
+        return self.model_dump(mode="json")
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], where: str) -> RunPlan:
-        """The plan in ``data``.
 
-        Raises:
-            QumosError: names ``where`` and what is missing or unknown.
-        """
-        fields = set(cls.__dataclass_fields__)
-        if set(data) != fields:
-            raise QumosError(f"{where}: not a plan of this release; its fields are {', '.join(sorted(fields))}")
-        return cls(**{**data, "scenario": parse_scenario(data["scenario"], where=where)})
+class _RunFile(Record):
+    """The content of ``run.json``."""
+
+    schema_version: Literal[1]
+    state: State
+    created: Annotated[str, Field(max_length=100)]
+    command: list[str]
+    scenario_hash: str
+    plan: RunPlan
+    versions: dict[str, str]
 
 
 @dataclass
 class RunDirectory:
-    """A run on disk."""
+    """A run on disk. ``create`` and ``resume`` give one to work on, ``open`` one to read."""
 
     path: Path
     plan: RunPlan
-    state: str = "new"
+    state: State = "new"
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     command: list[str] = field(default_factory=lambda: ["python", "-m", "training", *sys.argv[1:]])
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+    scenario_hash: str = ""
 
     @classmethod
-    def create(cls, path: str | Path, plan: RunPlan, *, force: bool) -> RunDirectory:
-        """A new run at ``path``.
+    @contextmanager
+    def create(cls, path: str | Path, plan: RunPlan, *, force: bool) -> Iterator[RunDirectory]:
+        """A new run at ``path``, held for the time of the block. With ``force`` the files of an earlier run are replaced.
 
         Raises:
-            QumosError: the folder holds something else, or a run and ``force`` is not given, or it cannot be written.
+            QumosError: the folder holds something else, or a run and ``force`` is not given, or it cannot be written, or another
+                process works on it.
         """
-        folder = Path(path).resolve()
-        check_target(folder, ours=lambda found: (RUN,) if (found / RUN).is_file() else None, force=force)
-        run = cls(folder, plan)
-        try:
+        folder = folder_at(path)
+        check_target(folder, ours=files_of_run, force=force)
+        with written(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for name in (TRACE, BEST, RESULTS, REPORT):
-                (folder / name).unlink(missing_ok=True)
-            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+        with held(folder):
+            if (folder / RUN).exists():
+                # Somebody else's run may have got there first.
+                check_target(folder, ours=files_of_run, force=force)
+            with written(folder):
+                for name in (TRACE, BEST, RESULTS, REPORT, CHECKPOINT):
+                    (folder / name).unlink(missing_ok=True)
+            run = cls(folder, plan)
             run.save("searching")
-        except OSError as error:
-            raise QumosError(f"{folder}: cannot be written ({error.strerror})") from error
-        return run
+            with run._leaving_it_resumable():
+                yield run
+
+    @classmethod
+    @contextmanager
+    def resume(cls, path: str | Path) -> Iterator[RunDirectory]:
+        """The run at ``path``, held for the time of the block.
+
+        Raises:
+            QumosError: there is none, or it is not readable, or another process works on it.
+        """
+        folder = cls.open(path).path
+        with held(folder):
+            # Once more: until now another process may have worked on it.
+            run = cls.open(folder)
+            with run._leaving_it_resumable():
+                yield run
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
-        """The run at ``path``.
+        """The run at ``path``, to read.
 
         Raises:
             QumosError: there is none, or it is not readable.
         """
-        folder = Path(path).resolve()
-        data = read_json(folder / RUN, hint="not a run directory")
-        if data.get("schema_version") != SCHEMA_VERSION or not isinstance(data.get("plan"), dict):
-            raise QumosError(f"{folder / RUN}: schema_version is {data.get('schema_version')!r}, this release reads {SCHEMA_VERSION}")
-        plan = RunPlan.from_dict(data["plan"], str(folder / RUN))
-        return cls(folder, plan, data["state"], data["created"], data["command"])
+        folder = folder_at(path)
+        found = read_record(_RunFile, folder / RUN, hint="not a run directory")
+        return cls(folder, found.plan, found.state, found.created, found.command, found.versions, found.scenario_hash)
 
-    def save(self, state: str) -> None:
-        """Writes ``run.json`` with the new state: ``searching``, ``scoring``, ``interrupted`` or ``done``."""
+    def save(self, state: State) -> None:
+        """Writes ``run.json`` with the new state: ``searching``, ``scoring``, ``interrupted`` or ``done``.
+
+        Raises:
+            QumosError: the file cannot be written.
+        """
         self.state = state
-        write_json(
-            self.path / RUN,
-            {
-                "schema_version": SCHEMA_VERSION,
-                "state": state,
-                "created": self.created,
-                "command": self.command,
-                "scenario_hash": self.plan.scenario.hash,
-                "plan": self.plan.to_dict(),
-                "versions": versions(),
-            },
-        )
+        if state in ("searching", "scoring"):
+            # Written now, since a full disk may be what ends the work.
+            write_json(self.path / _AFTER_ABORT, self._content("interrupted"))
+        write_json(self.path / RUN, self._content(state))
+        if state not in ("searching", "scoring"):
+            (self.path / _AFTER_ABORT).unlink(missing_ok=True)
+
+    def _content(self, state: State) -> dict[str, object]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "state": state,
+            "created": self.created,
+            "command": self.command,
+            "scenario_hash": self.plan.scenario.hash,
+            "plan": self.plan.to_dict(),
+            "versions": versions(),
+        }
+
+    @contextmanager
+    def _leaving_it_resumable(self) -> Iterator[None]:
+        """Whatever ends the block early leaves the run ``interrupted``."""
+        try:
+            yield
+        except BaseException:
+            if self.state in ("searching", "scoring"):
+                self.state = "interrupted"
+                try:
+                    os.replace(self.path / _AFTER_ABORT, self.path / RUN)
+                except OSError:
+                    pass  # what ended the work is what should be heard of
+            raise
 
     @property
     def cache(self) -> str:
@@ -147,7 +208,7 @@ class RunDirectory:
 
     @property
     def checkpoint(self) -> str:
-        """Absolute path of the checkpoint folder."""
+        """Absolute path of the checkpoint."""
         return str(self.path / CHECKPOINT)
 
     def trials(self) -> list[Trial]:
@@ -162,17 +223,45 @@ class RunDirectory:
         """Writes ``best_design.json``."""
         write_json(self.path / BEST, design.to_dict())
 
-    def write_results(self, results: Mapping[str, object]) -> None:
+    def write_results(self, results: Results) -> None:
         """Writes ``results.json``."""
-        write_json(self.path / RESULTS, results)
+        write_json(self.path / RESULTS, results.model_dump())
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> Results:
         """The content of ``results.json``.
 
         Raises:
-            QumosError: the run has not been scored yet.
+            QumosError: the run has not been scored yet, or the file is something else.
         """
-        return read_json(self.path / RESULTS, hint=f"the run has not been scored; continue it with: python -m training resume {self.path}")
+        hint = f"the run has not been scored; continue it with: python -m training resume {self.path}"
+        return read_record(Results, self.path / RESULTS, hint=hint)
+
+
+def folder_at(path: str | Path) -> Path:
+    """``path``, absolute; QumosError where it cannot be one."""
+    try:
+        if len(str(path)) < _LONGEST_PATH:
+            return Path(path).resolve()
+        problem: object = f"longer than {_LONGEST_PATH} characters"
+    except (OSError, RuntimeError, ValueError) as error:
+        problem = one_line(error)
+    raise QumosError(f"{clipped(str(path))!r}: not a path ({problem})")
+
+
+def files_of_run(folder: Path) -> Collection[str] | None:
+    """The files that a run writes, or ``None`` where there is no run in ``folder``."""
+    return (RUN, TRACE, BEST, RESULTS, REPORT, CHECKPOINT, CACHE) if is_run(folder) else None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether ``folder`` holds a run of this release, or the lock of one that did not get far."""
+    if [entry.name for entry in folder.iterdir()] == [LOCK]:
+        return True
+    try:
+        RunDirectory.open(folder)
+    except QumosError:
+        return False
+    return True
 
 
 class TraceWriter:
@@ -184,14 +273,23 @@ class TraceWriter:
     """
 
     def __init__(self, path: Path, keep: list[Trial] | None = None) -> None:
-        if keep is not None:
-            write_text(path, "".join(_line(trial) for trial in keep))
-        self._handle = path.open("a", encoding="utf-8")
+        self._path = path
+        with written(path):
+            if keep is not None:
+                write_text(path, "".join(_line(trial) for trial in keep))
+            # Unbuffered, so that a write that failed is not tried again when the file is closed.
+            self._handle = path.open("ab", buffering=0)
 
     def write(self, trial: Trial) -> None:
-        """Appends one trial."""
-        self._handle.write(_line(trial))
-        self._handle.flush()
+        """Appends one trial.
+
+        Raises:
+            QumosError: it cannot be written.
+        """
+        rest = _line(trial).encode()
+        with written(self._path):
+            while rest:
+                rest = rest[self._handle.write(rest) :]
 
     def __enter__(self) -> TraceWriter:
         return self
@@ -202,19 +300,25 @@ class TraceWriter:
 
 def read_trace(path: Path) -> list[Trial]:
     """See ``RunDirectory.trials``; a missing file is an empty trace."""
+    trials: list[Trial] = []
     if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    trials = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            trials.append(Trial.from_dict(json.loads(line), f"{path}, line {number}"))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise QumosError(f"{path}, line {number}: not JSON ({error})") from error
+        return trials
+    with _reading(path), path.open("rb") as handle:
+        for number, line in enumerate(iter(lambda: handle.readline(_MOST_LINE), b""), start=1):
+            where = f"{path}, line {number}"
+            if line == b"\n":
+                continue
+            if len(line) == _MOST_LINE:
+                raise QumosError(f"{where}: longer than {_MOST_LINE} bytes")
+            try:
+                trial = parse(Trial, line, where)
+            except QumosError:
+                if not line.endswith(b"\n"):
+                    break
+                raise
+            if trial.index != len(trials):
+                raise QumosError(f"{where}: index is {trial.index}, {len(trials)} is the next")
+            trials.append(trial)
     return trials
 
 
@@ -222,37 +326,47 @@ def _line(trial: Trial) -> str:
     return json.dumps(finite(trial.to_dict()), sort_keys=True) + "\n"
 
 
-def finite(value: Any) -> Any:
-    """``value`` with NaN and infinities, which JSON lacks, replaced by null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return value
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Names ``path`` where what is written there in the block cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise QumosError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        if path.exists() and not path.is_file():
+            raise QumosError(f"{path}: not a file")
+        yield
+    except OSError as error:
+        raise QumosError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
 
 
 def write_json(path: Path, data: Mapping[str, object]) -> None:
-    """Writes ``data`` in one step."""
-    write_text(path, json.dumps(finite(data), indent=2, sort_keys=True) + os.linesep)
+    """Writes ``data`` in one step; QumosError where that fails."""
+    with written(path):
+        write_text(path, json.dumps(finite(data), indent=2, sort_keys=True) + os.linesep)
 
 
-def read_json(path: Path, hint: str = "") -> dict[str, Any]:
-    """The JSON object in ``path``.
+def read_record(kind: type[R], path: Path, hint: str = "") -> R:
+    """The record in the JSON file ``path``.
 
     Raises:
-        QumosError: it is missing (with ``hint``), unreadable or no JSON object.
+        QumosError: it is missing (with ``hint``), unreadable, too long, or no such record.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise QumosError(f"{path}: not found" + (f" ({hint})" if hint else "")) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise QumosError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(data, dict):
-        raise QumosError(f"{path}: not a JSON object")
-    return data
+        with _reading(path), path.open("rb") as handle:
+            data = handle.read(_MOST_BYTES + 1)
+    except QumosError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise QumosError(f"{path}: not found" + (f" ({hint})" if hint else "")) from error
+        raise
+    if len(data) > _MOST_BYTES:
+        raise QumosError(f"{path}: longer than {_MOST_BYTES} bytes")
+    return parse(kind, data, str(path))
 
 
 def versions() -> dict[str, str]:
@@ -264,6 +378,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-__all__ = ["RunDirectory", "RunPlan", "TraceWriter", "finite", "read_json", "read_trace", "versions", "write_json"]

@@ -9,14 +9,17 @@ differences between designs are paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from agents.pool import EvaluationPool, Job, Rows
 from agents.protocol import Outcome, Trial
 from qumos_env import Design
+from qumos_env.evaluation.statistics import Interval, mean_interval
 
-from .statistics import Interval, t_interval
+from .results import Score, finite
 
 RACE_SEED = 1_000_000
 TEST_SEED = 2_000_000
@@ -48,7 +51,7 @@ class Scored:
     @property
     def reward(self) -> Interval:
         """Mean reward and its 95 % interval over seeds."""
-        return t_interval(self.rewards)
+        return mean_interval(np.array(self.rewards))
 
     def mean(self, figure: str) -> float:
         """Mean of a figure of the evaluations that did not fail; NaN where all did."""
@@ -61,22 +64,21 @@ class Scored:
         """How many evaluations broke down."""
         return sum(bool(outcome.failure) for outcome in self.outcomes)
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain JSON data."""
+    def record(self) -> Score:
+        """As it is kept and shown."""
         interval = self.reward
-        figures = ("accuracy", "theft", "control", "theft_gain", "membership_auc", "cost")
-        return {
-            "name": self.name,
-            "design": self.design.to_dict(),
-            "design_hash": self.design.hash,
-            "within_limits": self.limits,
-            "reward": interval.mean,
-            "reward_interval": [interval.low, interval.high],
-            "rewards": list(self.rewards),
-            "failures": self.failures,
-            "nothing_worth_stealing": self.mean("nothing_worth_stealing"),
-            **{figure: self.mean(figure) for figure in figures},
-        }
+        figures = ("nothing_worth_stealing", "accuracy", "theft", "control", "theft_gain", "membership_auc", "cost")
+        return Score(
+            name=self.name,
+            design=self.design.to_dict(),
+            design_hash=self.design.hash,
+            within_limits=self.limits,
+            reward=interval.mean,
+            reward_interval=finite((interval.low, interval.high)),
+            rewards=self.rewards,
+            failures=self.failures,
+            **finite({figure: self.mean(figure) for figure in figures}),
+        )
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,7 @@ def best_admissible(scored: Sequence[Scored]) -> Scored | None:
 
 def paired_difference(first: Scored, second: Scored) -> Interval:
     """Mean of the difference ``first`` − ``second`` per seed, and its 95 % interval."""
-    return t_interval([a - b for a, b in zip(first.rewards, second.rewards, strict=True)])
-
-
-def interval_dict(interval: Interval) -> Mapping[str, float]:
-    """Plain JSON data."""
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
+    return mean_interval(np.subtract(first.rewards, second.rewards))
 
 
 def _mean(outcomes: Sequence[Outcome]) -> float:

@@ -6,50 +6,44 @@ import math
 from collections.abc import Sequence
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
-from .scoring import Scored, best_admissible, paired_difference
-from .statistics import Interval
-from .workflow import Results
+from qumos_env.evaluation.statistics import Interval
+
+from .results import Results, Score
 
 HEADINGS = ("design", "reward", "acc.", "stolen", "C*", "gain", "AUC", "cost")
 
 
-def results_table(results: Results, seeds: int) -> Table:
+def results_table(results: Results) -> Table:
     """Winner, hand-made designs and random search side by side."""
+    seeds = len(results.winner.rewards)
     table = Table(title=f"Test split, mean ± 95 % over {seeds} fresh seeds", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "design" else "right", no_wrap=True)
-    rows = result_rows(results)
-    for number, (scored, cells) in enumerate(rows):
-        table.add_row(*cells, style="bold" if number == 0 else "dim" if not scored.limits else "", end_section=number == 0)
+    table.add_row(*_cells(results.winner), style="bold", end_section=True)
+    for score in results.rivals:
+        table.add_row(*_cells(score), style="" if score.within_limits else "dim")
     return table
-
-
-def result_rows(results: Results) -> list[tuple[Scored, tuple[str, ...]]]:
-    """The rows of the table as text, the winner first, the rest by reward."""
-    others: list[Scored] = [*results.hand_made, *([results.random] if results.random is not None else [])]
-    ranked = sorted(others, key=lambda scored: -scored.reward.mean)
-    return [(scored, _cells(scored)) for scored in (results.winner, *ranked)]
 
 
 def result_notes(results: Results) -> list[str]:
     """The sentences below the table."""
     lines = [
-        f"search: {results.summary.distinct} designs in {results.summary.episodes} episodes, {results.seconds:.0f} s, "
+        f"search: {results.distinct} designs in {results.episodes} episodes, {results.search_seconds:.0f} s, "
         f"best search reward {results.search_best:.3f} (chosen by luck in part; the table is what it is worth)"
     ]
-    best = best_admissible(results.hand_made)
-    same = next((one.name for one in results.hand_made if one.design == results.winner.design), None)
-    if same is not None:
-        lines.append(f"the winner is the hand-made {same}: the search found nothing better")
-    if best is not None:
-        lines.append(f"winner − best hand-made ({best.name}): {interval_text(paired_difference(results.winner, best), signed=True)}")
-    if results.random is not None:
-        lines.append(f"winner − random search: {interval_text(paired_difference(results.winner, results.random), signed=True)}")
-    if results.winner.mean("nothing_worth_stealing") > 0.5:
+    if results.winner_is_hand_made is not None:
+        lines.append(f"the winner is the hand-made {results.winner_is_hand_made}: the search found nothing better")
+    if results.winner_minus_best_hand_made is not None:
+        difference = interval_text(results.winner_minus_best_hand_made.interval, signed=True)
+        lines.append(f"winner − best hand-made ({results.best_hand_made}): {difference}")
+    if results.winner_minus_random is not None:
+        lines.append(f"winner − random search: {interval_text(results.winner_minus_random.interval, signed=True)}")
+    if (results.winner.nothing_worth_stealing or 0.0) > 0.5:
         lines.append("nothing worth stealing: the thief's own rows alone do as well as the winner")
-    if any(not scored.limits for scored in results.hand_made):
+    if not all(score.within_limits for score in results.hand_made):
         lines.append("dimmed designs (centralised) break the limits of the scenario and are references only")
     lines.append("stolen: the worst thief; C*: the same thief with nothing stolen (*: as good as the whole model); gain: stolen − C*")
     lines.append("intervals cover evaluation seeds (draws, initial angles), not the choice of the test split")
@@ -62,9 +56,9 @@ def interval_text(interval: Interval, signed: bool = False) -> str:
     return mean if math.isnan(interval.half) else f"{mean} ± {short(interval.half)}"
 
 
-def short(value: float, form: str = ".3f") -> str:
-    """``value`` without a leading zero; a dash for NaN."""
-    if math.isnan(value):
+def short(value: float | None, form: str = ".3f") -> str:
+    """``value`` without a leading zero; a dash where there is none."""
+    if value is None or math.isnan(value):
         return "-"
     text = format(value, form)
     return text.replace("0.", ".", 1) if text.lstrip("+-").startswith("0.") else text
@@ -80,16 +74,15 @@ def comparison_table(title: str, headings: Sequence[str], rows: Sequence[Sequenc
     return table
 
 
-def _cells(scored: Scored) -> tuple[str, ...]:
-    name = scored.name + (f" ({scored.failures} failed)" if scored.failures else "")
-    flag = " *" if scored.mean("nothing_worth_stealing") > 0.5 else ""
+def _cells(score: Score) -> tuple[str, ...]:
+    flag = " *" if (score.nothing_worth_stealing or 0.0) > 0.5 else ""
     return (
-        name,
-        interval_text(scored.reward),
-        short(scored.mean("accuracy")),
-        short(scored.mean("theft")),
-        short(scored.mean("control")) + flag,
-        short(scored.mean("theft_gain"), "+.3f"),
-        short(scored.mean("membership_auc")),
-        short(scored.mean("cost"), ".0f"),
+        escape(score.name) + (f" ({score.failures} failed)" if score.failures else ""),
+        interval_text(score.interval),
+        short(score.accuracy),
+        short(score.theft),
+        short(score.control) + flag,
+        short(score.theft_gain, "+.3f"),
+        short(score.membership_auc),
+        short(score.cost, ".0f"),
     )

@@ -3,68 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from agents import SearchSummary, SearchTask, Trial, load_agent
 from agents.baselines import Baseline, baselines, starting_points
 from agents.pool import EvaluationPool
-from agents.settings import parse_settings, tuned_settings
+from agents.records import parse
 from qumos_env import Design, Evaluator, load_scenario
-from qumos_env.errors import QumosError
+from qumos_env.errors import QumosError, one_line
+from qumos_env.evaluation.cache import set_aside_damaged
+from qumos_env.scenario import Scenario
 
 from .display import Display, Work, duration
-from .rundir import TRACE, RunDirectory, RunPlan, TraceWriter
-from .scoring import Entrant, Scored, best_admissible, contenders, interval_dict, paired_difference, race, race_length, score
+from .results import Range, Results, finite
+from .rundir import RUN, TRACE, RunDirectory, RunPlan, TraceWriter
+from .scoring import Entrant, Scored, best_admissible, contenders, paired_difference, race, race_length, score
 from .stopping import StopRequest
 
 MIN_RANDOM_BUDGET = 8
 RANDOM_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a run found.
-
-    Attributes:
-        summary: the counts of the search.
-        search_best: highest search reward, on which the winner's luck still shows.
-        winner: the winner of the race, scored on the test split.
-        raced: the contenders of the race, scored on the search rows.
-        hand_made: the hand-made designs, scored on the test split.
-        random: the winner of the race among the random designs, scored on the test split.
-        seconds: duration of the search.
-    """
-
-    summary: SearchSummary
-    search_best: float
-    winner: Scored
-    raced: tuple[Scored, ...]
-    hand_made: tuple[Scored, ...]
-    random: Scored | None
-    seconds: float
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain JSON data."""
-        best = best_admissible(self.hand_made)
-        data: dict[str, object] = {
-            "distinct": self.summary.distinct,
-            "episodes": self.summary.episodes,
-            "stopped": self.summary.stopped,
-            "search_seconds": self.seconds,
-            "search_best": self.search_best,
-            "winner": self.winner.to_dict(),
-            "race": [one.to_dict() for one in self.raced],
-            "hand_made": [one.to_dict() for one in self.hand_made],
-            "random": self.random.to_dict() if self.random is not None else None,
-            "best_hand_made": best.name if best is not None else None,
-            "winner_is_hand_made": next((one.name for one in self.hand_made if one.design == self.winner.design), None),
-        }
-        if best is not None:
-            data["winner_minus_best_hand_made"] = dict(interval_dict(paired_difference(self.winner, best)))
-        if self.random is not None:
-            data["winner_minus_random"] = dict(interval_dict(paired_difference(self.winner, self.random)))
-        return data
 
 
 def make_plan(
@@ -87,26 +43,64 @@ def make_plan(
         QumosError: unknown scenario, agent or setting, data that cannot be read, or numbers that make no sense.
     """
     loaded = load_scenario(scenario)
-    kind = load_agent(agent).settings
-    checked: Any = parse_settings(kind, tuned_settings(agent, loaded.name, overrides), f"the settings of {agent}")
-    warm = bool(checked.warm_start) if warm_start is None else warm_start
-    SearchTask(loaded, budget, seed, workers)
-    # Loads the data: a missing file is better found now than in every evaluation.
-    _ = Evaluator(loaded).workload
-    return RunPlan(
-        scenario=loaded,
-        agent=agent,
-        settings=asdict(checked) | {"warm_start": warm},
-        budget=budget,
-        seed=seed,
-        workers=workers,
-        time_limit=time_limit,
-        warm_start=warm,
+    checked = load_agent(agent).settings_for(loaded.name, overrides)
+    warm = checked.warm_start if warm_start is None else warm_start
+    plan = {
+        "scenario": loaded,
+        "agent": agent,
+        "settings": checked.model_dump() | {"warm_start": warm},
+        "budget": budget,
+        "seed": seed,
+        "workers": workers,
+        "time_limit": time_limit,
+        "warm_start": warm,
         # A random search beside random search would compare it with itself.
-        random_budget=(0 if agent == "random" else -1) if random_budget is None else random_budget,
-        contenders=contenders,
-        test_seeds=test_seeds,
-    )
+        "random_budget": (0 if agent == "random" else -1) if random_budget is None else random_budget,
+        "contenders": contenders,
+        "test_seeds": test_seeds,
+    }
+    # Loads the data: a missing file is better found now than in every evaluation.
+    return parse(RunPlan, plan | {"data_digest": data_digest(loaded)}, "plan")
+
+
+def data_digest(scenario: Scenario) -> str:
+    """SHA-256 of the rows of ``scenario``.
+
+    Raises:
+        QumosError: they cannot be read.
+    """
+    try:
+        return Evaluator(scenario).workload.digest
+    except QumosError:
+        raise
+    except (OSError, ValueError) as error:
+        raise QumosError(f"data of scenario {scenario.name}: cannot be read ({one_line(error)})") from error
+
+
+def check_unchanged(run: RunDirectory) -> None:
+    """Checks that what the run began with is still there: a search goes on over the same problem or not at all.
+
+    Raises:
+        QumosError: rows or device profiles have changed.
+    """
+    scenario = run.plan.scenario
+    if run.scenario_hash != scenario.hash:
+        raise QumosError(f"{run.path / RUN}: scenario {scenario.name} or its device profiles are not those that the run began with")
+    if run.plan.data_digest and run.plan.data_digest != data_digest(scenario):
+        source = scenario.data.source
+        raise QumosError(f"data {source}: not the rows that {run.path} began with; restore them, or begin a new run")
+
+
+def sound_cache(path: str, display: Display) -> str:
+    """``path``; where the cache there is damaged it is set aside, and evaluations are run again.
+
+    Raises:
+        QumosError: it cannot be set aside.
+    """
+    aside = set_aside_damaged(path)
+    if aside is not None:
+        display.note(f"warning: {path} is no evaluation cache; set aside as {aside.name}, evaluations are run again")
+    return path
 
 
 def run_to_results(run: RunDirectory, display: Display, history: Sequence[Trial] = (), *, with_references: bool = True) -> Results:
@@ -125,7 +119,6 @@ def run_to_results(run: RunDirectory, display: Display, history: Sequence[Trial]
     run.save("searching")
     summary, trials, interrupted = search(run, display, history)
     if not any(trial.design_hash and not trial.failure for trial in trials):
-        run.save("interrupted")
         failures = sorted({trial.failure for trial in trials if trial.failure})
         reasons = f"; failures: {', '.join(failures[:3])}" if failures else ""
         raise QumosError("the search ended before any design was evaluated" + reasons)
@@ -134,8 +127,8 @@ def run_to_results(run: RunDirectory, display: Display, history: Sequence[Trial]
         display.note("scoring the best designs found so far; press Ctrl-C to leave without")
     references = baselines(run.plan.scenario) if with_references else ()
     results = select_and_score(run, display, summary, trials, references, with_random=with_references and not interrupted)
-    run.write_best(results.winner.design)
-    run.write_results(results.to_dict())
+    run.write_best(Design.from_dict(results.winner.design))
+    run.write_results(results)
     run.save("interrupted" if interrupted and summary.stopped == "stopped" else "done")
     return results
 
@@ -148,7 +141,7 @@ def search(run: RunDirectory, display: Display, history: Sequence[Trial]) -> tup
         budget=plan.budget,
         seed=plan.seed,
         workers=plan.workers,
-        cache=run.cache,
+        cache=sound_cache(run.cache, display),
         settings=plan.settings,
         starts=starting_points(plan.scenario) if plan.warm_start else (),
         history=tuple(history),
@@ -168,11 +161,7 @@ def search(run: RunDirectory, display: Display, history: Sequence[Trial]) -> tup
             if progress.add(trial):
                 run.write_best(Design.from_dict(trial.design))
 
-        try:
-            summary = load_agent(plan.agent).search(task, on_trial=on_trial, should_stop=stop, on_stage=work.stage)
-        except KeyboardInterrupt:
-            run.save("interrupted")
-            raise
+        summary = load_agent(plan.agent).search(task, on_trial=on_trial, should_stop=stop, on_stage=work.stage)
         return summary, trials, stop.requested
 
 
@@ -229,14 +218,36 @@ def select_and_score(
             entrants.append(Entrant(f"random, {_random_budget(plan, summary)} designs", random_winner))
         with display.work("scoring on the test split", len(entrants) * plan.test_seeds) as work:
             scored = score(pool, entrants, plan.test_seeds, work.at)
+    return _results(summary, trials, raced, scored[0], scored[1 : 1 + len(hand_made)], scored[-1] if random_winner is not None else None)
+
+
+def _results(
+    summary: SearchSummary,
+    trials: Sequence[Trial],
+    raced: Sequence[Scored],
+    winner: Scored,
+    hand_made: Sequence[Scored],
+    random: Scored | None,
+) -> Results:
+    best = best_admissible(hand_made)
+
+    def lead(other: Scored | None) -> Range | None:
+        return None if other is None else Range(**finite(paired_difference(winner, other).to_dict()))
+
     return Results(
-        summary=summary,
+        distinct=summary.distinct,
+        episodes=summary.episodes,
+        stopped=summary.stopped,
+        search_seconds=trials[-1].seconds,
         search_best=max(trial.reward for trial in trials),
-        winner=scored[0],
-        raced=tuple(raced),
-        hand_made=tuple(scored[1 : 1 + len(hand_made)]),
-        random=scored[-1] if random_winner is not None else None,
-        seconds=trials[-1].seconds,
+        winner=winner.record(),
+        race=tuple(one.record() for one in raced),
+        hand_made=tuple(one.record() for one in hand_made),
+        random=random.record() if random is not None else None,
+        best_hand_made=best.name if best is not None else None,
+        winner_is_hand_made=next((one.name for one in hand_made if one.design == winner.design), None),
+        winner_minus_best_hand_made=lead(best),
+        winner_minus_random=lead(random),
     )
 
 
@@ -254,9 +265,9 @@ def _random_winner(plan: RunPlan, summary: SearchSummary, pool: EvaluationPool, 
     budget = _random_budget(plan, summary)
     if budget == 0:
         return None
-    task = SearchTask(
-        plan.scenario, budget, plan.seed, plan.workers, pool.cache, tuned_settings("random", plan.scenario.name, {"warm_start": False})
-    )
+    agent = load_agent("random")
+    settings = agent.settings_for(plan.scenario.name, {"warm_start": False}).model_dump()
+    task = SearchTask(plan.scenario, budget, plan.seed, plan.workers, pool.cache, settings)
     trials: list[Trial] = []
     with display.work("random search for comparison", budget) as work:
 
@@ -264,7 +275,7 @@ def _random_winner(plan: RunPlan, summary: SearchSummary, pool: EvaluationPool, 
             trials.append(trial)
             work.at(len(trials))
 
-        load_agent("random").search(task, on_trial=on_trial, should_stop=lambda: False, on_stage=lambda _: None)
+        agent.search(task, on_trial=on_trial, should_stop=lambda: False, on_stage=lambda _: None)
     chosen = contenders(trials, plan.contenders)
     return _race(pool, display, "choosing among the random designs", chosen)[0].design if chosen else None
 
@@ -277,4 +288,4 @@ def with_budget(plan: RunPlan, budget: int | None, time_limit: float | None) -> 
     """
     if budget is not None and budget < plan.budget:
         raise QumosError(f"budget is {budget}, below the {plan.budget} of the run; it can only grow")
-    return replace(plan, budget=budget or plan.budget, time_limit=time_limit)
+    return parse(RunPlan, dict(plan) | {"budget": budget or plan.budget, "time_limit": time_limit}, "plan")

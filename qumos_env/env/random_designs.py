@@ -1,4 +1,4 @@
-"""Random designs, for calibration and as the plainest search."""
+"""Random designs for calibration."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from .actions import DesignState
 MEAN_BLOCKS = 8
 
 
-def random_actions(scenario: Scenario, generator: np.random.Generator) -> list[int]:
+def uniform_actions(scenario: Scenario, generator: np.random.Generator) -> list[int]:
     """A random episode: uniformly random valid actions, the number of gate-phase actions drawn first.
+
+    Every step is chosen as by an agent that has not learned anything: on such designs admission measures whether a reward tells designs
+    apart. (Random search draws otherwise, balanced over numbers and kinds of gates.)
 
     Without that draw the episode would end at once or fill the budget, depending only on how many actions there are. The
     number is geometric with mean ``MEAN_BLOCKS`` for block vocabularies and uniform up to the gate budget for single gates.
@@ -37,5 +40,5 @@ def random_actions(scenario: Scenario, generator: np.random.Generator) -> list[i
 
 
 def random_design(scenario: Scenario, generator: np.random.Generator) -> Design:
-    """The design of ``random_actions``."""
-    return DesignState(scenario).replay(random_actions(scenario, generator)).design()
+    """The design of ``uniform_actions``."""
+    return DesignState(scenario).replay(uniform_actions(scenario, generator)).design()

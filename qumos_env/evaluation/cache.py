@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from ..errors import QumosError
 
 _WAIT_SECONDS = 60.0
+_DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+_COLUMNS = ["key", "value"]
 
 
 class EvaluationCache:
@@ -55,3 +58,39 @@ class EvaluationCache:
         if self.path is not None:
             with self._connected() as connection:
                 connection.execute("INSERT OR REPLACE INTO evaluations VALUES (?, ?)", (key, value))
+
+
+def set_aside_damaged(path: str | Path) -> Path | None:
+    """Renames the file ``path`` if it is there and is no sound cache, so that a new one can be begun; returns where it is now.
+
+    For those who own the file: nothing in it is lost that could not be measured again. A file that is merely locked stays.
+
+    Raises:
+        QumosError: it cannot be opened or renamed.
+    """
+    cache = Path(path).resolve()
+    if not cache.exists() or _is_sound(cache):
+        return None
+    numbers = itertools.count(1)
+    aside = next(name for name in (cache.with_name(f"{cache.name}.damaged-{number}") for number in numbers) if not name.exists())
+    try:
+        cache.rename(aside)
+        # What SQLite would still want to do to the old file must not be done to a new one.
+        for suffix in ("-journal", "-wal", "-shm"):
+            leftover = cache.with_name(cache.name + suffix)
+            if leftover.exists():
+                leftover.rename(aside.with_name(aside.name + suffix))
+    except OSError as error:
+        raise QumosError(f"cache {cache}: damaged, and cannot be set aside ({error.strerror})") from error
+    return aside
+
+
+def _is_sound(cache: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(str(cache), timeout=_WAIT_SECONDS)) as connection:
+            columns = [row[1] for row in connection.execute("PRAGMA table_info(evaluations)")]
+            return columns in ([], _COLUMNS) and connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:  # the low byte; the rest says more precisely what
+            return False
+        raise QumosError(f"cache {cache}: cannot be used ({error})") from error

@@ -23,6 +23,11 @@ class Interval:
         """Whether there is a figure at all."""
         return bool(np.isfinite(self.mean))
 
+    @property
+    def half(self) -> float:
+        """Half the width."""
+        return (self.high - self.low) / 2
+
     def to_dict(self) -> dict[str, float | None]:
         """Plain JSON; what is NaN here is null."""
         values = {"mean": self.mean, "low": self.low, "high": self.high}

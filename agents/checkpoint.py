@@ -1,0 +1,106 @@
+"""What an RLlib agent has learned, as one NPZ file that is read without unpickling anything.
+
+It holds the weights of the network, Adam's two moments and its step count for each of them, and as JSON the few numbers that the agent
+keeps itself. What else RLlib would put into a checkpoint is left out: its classes and settings are those of the run, its connectors have
+no state here, its metrics only count, and its runners are seeded anew (see ``search_algorithm.configure``).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner_group import LearnerGroup
+
+from qumos_env.errors import QumosError, one_line
+from qumos_env.files import write_bytes
+
+from .records import Record, clipped, parse
+
+_WEIGHTS, _OPTIMIZER, _OWN = "weights", "optimizer", "own"
+_STEP, _MOMENTS = "step", ("exp_avg", "exp_avg_sq")
+_PARTS = [f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", f"{COMPONENT_LEARNER}/{COMPONENT_OPTIMIZER}"]
+_SPARE = 2**20
+"""Bytes that a checkpoint may have beside its numbers."""
+
+
+class _Own(Record):
+    """The part of a checkpoint that is JSON."""
+
+    schema_version: Literal[1] = 1
+    numbers: dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]] = Field(default_factory=dict)
+
+
+def save(path: Path, learners: LearnerGroup, own: dict[str, float]) -> None:
+    """Writes what ``learners`` have learned, and the agent's ``own`` numbers, in one step.
+
+    Raises:
+        QumosError: the file cannot be written.
+    """
+    learner = learners.get_state(components=_PARTS)[COMPONENT_LEARNER]
+    arrays = {f"{_WEIGHTS}/{name}": value for name, value in learner[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID].items()}
+    (optimizer,) = learner[COMPONENT_OPTIMIZER].values()
+    for number, buffers in optimizer["state"]["state"].items():
+        arrays |= {f"{_OPTIMIZER}/{number}/{name}": np.asarray(value) for name, value in buffers.items()}
+    data = io.BytesIO()
+    arrays[_OWN] = np.array(_Own(numbers=own).model_dump_json())
+    np.savez(data, **arrays)
+    try:
+        write_bytes(path, data.getvalue())
+    except OSError as error:
+        raise QumosError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from error
+
+
+def load(path: Path, learners: LearnerGroup) -> dict[str, float]:
+    """Gives ``learners`` what ``save`` wrote; returns the agent's own numbers.
+
+    Raises:
+        QumosError: the file cannot be read or is not of this network; then nothing has changed.
+    """
+    state = learners.get_state(components=_PARTS)
+    learner = state[COMPONENT_LEARNER]
+    weights = learner[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
+    arrays = _read(path, size=3 * sum(value.nbytes for value in weights.values()) + _SPARE)
+    own = parse(_Own, str(arrays.pop(_OWN, "")).encode(), str(path))
+    (optimizer,) = learner[COMPONENT_OPTIMIZER].values()
+    new: dict[str, np.ndarray] = {}
+    adam: dict[int, dict[str, Any]] = {}
+    for number, (name, value) in enumerate(weights.items()):
+        new[name] = _take(path, arrays, f"{_WEIGHTS}/{name}", value)
+        # Before the first update Adam has no state.
+        if f"{_OPTIMIZER}/{number}/{_STEP}" in arrays:
+            adam[number] = {moment: _take(path, arrays, f"{_OPTIMIZER}/{number}/{moment}", value) for moment in _MOMENTS}
+            adam[number][_STEP] = float(_take(path, arrays, f"{_OPTIMIZER}/{number}/{_STEP}", np.zeros(())))
+    if arrays:
+        raise QumosError(f"{path}: {clipped(next(iter(arrays)))} is not part of this agent")
+    learner[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID] = new
+    optimizer["state"]["state"] = adam
+    # Without its sequence number, which would have RLlib keep the weights of a fresh network.
+    learners.set_state({COMPONENT_LEARNER: {part: learner[part] for part in (COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER)}})
+    return own.numbers
+
+
+def _read(path: Path, size: int) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("compressed")
+            if sum(entry.file_size for entry in archive.infolist()) > size:
+                raise ValueError("larger than this agent's network")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays}
+    # All that zipfile and NumPy raise over bytes that somebody else wrote.
+    except (ArithmeticError, EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise QumosError(f"{path}: not a checkpoint ({clipped(one_line(error))})") from error
+
+
+def _take(path: Path, arrays: dict[str, np.ndarray], name: str, like: np.ndarray) -> np.ndarray:
+    value = arrays.pop(name, None)
+    if value is None or value.shape != like.shape or value.dtype.kind != "f" or not np.isfinite(value).all():
+        raise QumosError(f"{path}: {name} is missing, not finite or of another shape than in this agent's network")
+    return value.astype(like.dtype)
