@@ -252,7 +252,7 @@ class TestResume:
         assert strip(out / "trace.jsonl") == strip(finished / "trace.jsonl")
         assert json.loads((out / "run.json").read_text())["state"] == "done"
 
-    def test_a_finished_run_shows_its_results_and_goes_on_with_a_larger_budget(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_finished_run_shows_its_results(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert run_app(app, ["resume", str(finished)]) == 0
         assert "Test split" in capsys.readouterr().out
         assert run_app(app, ["resume", str(finished), "--budget", "5"]) == 2
