@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ray
@@ -38,7 +39,7 @@ def ray_session(workers: int, on_stage: Callable[[str], None]) -> Iterator[None]
     root = str(Path(__file__).resolve().parent.parent)
     address = os.environ.get("RAY_ADDRESS")
     common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    with _own_signals():
+    with _starting():
         if address:
             on_stage(f"connecting to the Ray cluster at {address}")
             # Workers elsewhere get the checkout; on this machine they import it from where it is.
@@ -53,14 +54,15 @@ def ray_session(workers: int, on_stage: Callable[[str], None]) -> Iterator[None]
             on_stage("starting Ray")
             paths = [root, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
             # Without an address Ray would join whatever cluster happens to run on this machine.
-            ray.init(
-                address="local",
-                num_cpus=workers + 1,
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}},
-                **common,
-            )
+            with captured_stderr():
+                ray.init(
+                    address="local",
+                    num_cpus=workers + 1,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}},
+                    **common,
+                )
     try:
         yield
     finally:
@@ -70,16 +72,45 @@ def ray_session(workers: int, on_stage: Callable[[str], None]) -> Iterator[None]
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
-    """Puts this process's handlers back after the block: Ray sets its own, which exit or abort, and at its end the system's default."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+def _starting() -> Iterator[None]:
+    """What Ray makes of a request to end while it starts is what Ctrl-C is."""
+    with _own_signals():
+        try:
+            yield
+        except SystemExit as error:
+            ray.shutdown()
+            raise KeyboardInterrupt from error
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """In the block the first signal to end interrupts: where nothing has been found yet there is nothing to wait for.
+
+    A signal to the whole group ends Ray too, and a start that waits for it would end with this process after a minute.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _own_signals() as numbers:
+        for number in numbers:
+            signal.signal(number, interrupt)
         yield
+
+
+@contextmanager
+def _own_signals() -> Iterator[tuple[signal.Signals, ...]]:
+    """Puts this process's handlers back after the block: Ray sets its own, which exit or abort, and at its end the system's default.
+
+    Yields the signals that this thread can handle: only the main thread can, and only there Ray does.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield numbers
     finally:
-        # Only the main thread can set handlers, and so only there Ray has.
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

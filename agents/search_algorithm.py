@@ -30,7 +30,7 @@ from qumos_env.scenario import Scenario
 from . import checkpoint
 from .modules import DesignModule
 from .protocol import Ledger, Outcome, Search, SearchSummary, SearchTask, Trial, design_of
-from .ray_session import captured_stderr, ray_session
+from .ray_session import captured_stderr, impatient, ray_session
 from .settings import AgentSettings, parse_settings
 
 ROUND = 4
@@ -265,7 +265,8 @@ def rllib_search(name: str, kind: type[S], configuration: Callable[[SearchTask, 
             ledger.restore(trial)
         with ray_session(task.workers, on_stage):
             on_stage("starting the agent")
-            algorithm = start(configuration(task, settings))
+            with impatient():
+                algorithm = start(configuration(task, settings))
             assert isinstance(algorithm, DesignSearch)
             try:
                 _prepare(algorithm, task, ledger, on_stage)

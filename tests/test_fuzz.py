@@ -18,7 +18,8 @@ from qumos_env.errors import QumosError
 from tests.fuzz import harness
 from tests.fuzz.harness import fuzz
 from tests.fuzz.mutators import damaged, mutated
-from tests.fuzz.subjects import SUBJECTS, Reading, Subject
+from tests.fuzz.subject import Reading, Subject
+from tests.fuzz.subjects import SUBJECTS
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = 80

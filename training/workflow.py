@@ -218,10 +218,10 @@ def select_and_score(
             entrants.append(Entrant(f"random, {_random_budget(plan, summary)} designs", random_winner))
         with display.work("scoring on the test split", len(entrants) * plan.test_seeds) as work:
             scored = score(pool, entrants, plan.test_seeds, work.at)
-    return _results(summary, trials, raced, scored[0], scored[1 : 1 + len(hand_made)], scored[-1] if random_winner is not None else None)
+    return results_of(summary, trials, raced, scored[0], scored[1 : 1 + len(hand_made)], scored[-1] if random_winner is not None else None)
 
 
-def _results(
+def results_of(
     summary: SearchSummary,
     trials: Sequence[Trial],
     raced: Sequence[Scored],
@@ -229,6 +229,7 @@ def _results(
     hand_made: Sequence[Scored],
     random: Scored | None,
 ) -> Results:
+    """The record of a search and of what was scored after it: the race, the winner and what it is set beside."""
     best = best_admissible(hand_made)
 
     def lead(other: Scored | None) -> Range | None:

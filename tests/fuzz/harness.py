@@ -15,7 +15,7 @@ import numpy as np
 
 from qumos_env.errors import QumosError, one_line
 
-from .subjects import Subject, message_fault
+from .subject import Subject, message_fault
 
 BATCH = 100
 """Cases of a process."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,62 +27,18 @@ from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import interleaved, ry_cz_ry
 from qumos_env.env.actions import DesignState
 from qumos_env.env.observation import ObservationEncoder
-from qumos_env.errors import QumosError
 from qumos_env.evaluation.workload import Workload
 from qumos_env.hardware import profile as profiles
 from qumos_env.hardware.profile import list_profiles, load_profile, noise_spec, parse_profile
 from qumos_env.scenario import Scenario, list_scenarios, load_scenario, parse_scenario, scenario_folder
 from qumos_env.scenario.sections import DataSection
 
+from . import runs
 from .mutators import NUMBERS, TEXTS, damaged, mutated, pick, size, text_of, toml_of
+from .subject import Reading, Subject, no_file, spoil, write
 
 STEPS = 30
 """Of an episode that is begun with every scenario that loads."""
-
-
-Reading = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One kind of file.
-
-    Attributes:
-        name: what it is.
-        case: makes a mutated file in a folder, from a generator, and returns the reading of it, which raises whatever that raises.
-    """
-
-    name: str
-    case: Callable[[np.random.Generator, Path], Reading]
-
-
-def no_file(folder: Path, suffix: str, generator: np.random.Generator) -> Path:
-    """Something with the name of a file that is none, or none that can be read."""
-    path = folder / f"other{suffix}"
-    kind = generator.integers(7)
-    if kind == 0:
-        path.mkdir()
-    elif kind == 1:
-        os.mkfifo(path)
-    elif kind == 2:
-        path.symlink_to("/dev/zero")
-    elif kind == 3:
-        path.symlink_to(path)
-    elif kind == 4:
-        path = folder / ("x" * 300 + suffix)
-    elif kind == 5:
-        path = folder / f"a\x00b{suffix}"
-    else:
-        path.write_bytes(b"")
-        os.truncate(path, 2**40)  # takes no room
-    return path
-
-
-def _write(folder: Path, name: str, content: str | bytes) -> Path:
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-    return path
-
 
 # --- scenarios ---
 
@@ -113,7 +67,7 @@ def _scenario(generator: np.random.Generator, folder: Path) -> Reading:
         return partial(load_scenario, no_file(folder, ".toml", generator))
     path = scenario_folder() / f"{pick(generator, list_scenarios())}.toml"
     if generator.random() < 0.15:
-        file = _write(folder, "case.toml", damaged(path.read_bytes(), generator))
+        file = write(folder, "case.toml", damaged(path.read_bytes(), generator))
         return lambda: begin(load_scenario(file))
     data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     data |= pick(generator, _EXTRAS)
@@ -128,7 +82,7 @@ def _scenario(generator: np.random.Generator, folder: Path) -> Reading:
     content = mutated(data, generator, as_text)
     if not as_text:
         return lambda: begin(parse_scenario(content))
-    file = _write(folder, "case.toml", toml_of(content, generator))
+    file = write(folder, "case.toml", toml_of(content, generator))
     return lambda: begin(load_scenario(file))
 
 
@@ -163,7 +117,7 @@ def _design(generator: np.random.Generator, folder: Path) -> Reading:
     else:
         changed = mutated(data, generator)
         return lambda: use(Design.from_dict(changed))
-    file = _write(folder, "case.json", content)
+    file = write(folder, "case.json", content)
     return lambda: use(Design.load(file))
 
 
@@ -199,7 +153,7 @@ def _profile(generator: np.random.Generator, folder: Path) -> Reading:
         if not as_text:
             return lambda: look_at(parse_profile(changed))
         content = toml_of(changed, generator)
-    file = _write(folder, "case.toml", content)
+    file = write(folder, "case.toml", content)
     return lambda: look_at(load_profile(file))
 
 
@@ -223,7 +177,7 @@ def _data(generator: np.random.Generator, folder: Path) -> Reading:
         path = no_file(folder, suffix, generator)
     else:
         content = {".csv": _csv, ".parquet": _parquet, ".npz": _npz}[suffix](generator)
-        path = _write(folder, f"case{suffix}", damaged(content, generator) if generator.random() < 0.3 else content)
+        path = write(folder, f"case{suffix}", damaged(content, generator) if generator.random() < 0.3 else content)
     return lambda: check(load_dataset(DataSection(source=str(path))))
 
 
@@ -361,10 +315,7 @@ def _bundle_case(generator: np.random.Generator, folder: Path) -> Reading:
         (home / one).parent.mkdir(parents=True, exist_ok=True)
         (home / one).write_bytes(content)
     if generator.random() < 0.02:
-        other = no_file(folder, ".json", generator)
-        (home / name).unlink()
-        if "\x00" not in str(other) and os.path.lexists(other):
-            other.rename(home / name)
+        spoil(home / name, generator)
     return lambda: answer(read_bundle(home))
 
 
@@ -380,14 +331,7 @@ SUBJECTS = (
     Subject("devices", _profile),
     Subject("data", _data),
     Subject("bundles", _bundle_case),
+    Subject("runs", runs.run_case),
+    Subject("traces", runs.trace_case),
+    Subject("results", runs.results_case),
 )
-
-
-def message_fault(error: QumosError) -> str | None:
-    """What is wrong with the message of ``error``; one printable line is right."""
-    message = str(error)
-    if len(message) >= 500:
-        return f"a message of {len(message)} characters"
-    if not message or not message.isprintable():
-        return f"a message that is no printable line: {message!r}"
-    return None
