@@ -164,7 +164,8 @@ class CircuitEngine:
         self.threads = threads
         self._product_states = ProductStates(program.encoding)
         self._diagonals = np.stack([item.diagonal for item in self.observables])
-        self._laid_out: dict[tuple[str, int], tuple[Runner, ...]] = {}
+        self._terms = [(row, *term) for row, item in enumerate(self.observables) for term in item.terms]
+        self._laid_out: dict[int | None, tuple[Runner, ...]] = {}  # by the logarithm of the columns, None on the unitary route
 
     @classmethod
     def from_program(
@@ -300,28 +301,25 @@ class CircuitEngine:
 
     def _segments(self, size: int) -> tuple[Runner, ...]:
         """The program's segments, laid out for a batch of that size."""
-        n_qubits, columns = self.program.n_qubits, _log2_up(size)
-        unitary = self._uses_unitary(size)
-        key = ("unitary", 0) if unitary else ("states", columns)
-        if key not in self._laid_out:
-            self._laid_out[key] = tuple(
+        n_qubits, columns = self.program.n_qubits, None if self._uses_unitary(size) else _log2_up(size)
+        if columns not in self._laid_out:
+            self._laid_out[columns] = tuple(
                 StatesRunner(gates, n_qubits, columns, self.threads)
-                if not unitary
+                if columns is not None
                 else DenseRunner(gates, n_qubits)
                 if n_qubits <= DENSE_MAX_QUBITS
                 else BasisRunner(gates, n_qubits, self.threads)
                 for gates in self.program.segments
             )
-        return self._laid_out[key]
+        return self._laid_out[columns]
 
     def _expectations(self, states: np.ndarray) -> np.ndarray:
         # Squares of real and imaginary parts side by side, added up only where few numbers are left: half the passes over the states.
         parts = states.view(np.float32)
         squares = self._diagonals @ (parts * parts)
         values = np.add(squares[:, 0::2].T, squares[:, 1::2].T, order="C")
-        for row, observable in enumerate(self.observables):
-            for source, factor in observable.terms:
-                values[:, row] += np.einsum("ib,ib->b", states.conj(), factor * states[source]).real
+        for row, source, factor in self._terms:
+            values[:, row] += np.einsum("ib,ib->b", states.conj(), factor * states[source]).real
         return values
 
     def _cotangent_states(self, states: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
@@ -330,9 +328,8 @@ class CircuitEngine:
         if states.shape[1] > padded.shape[1]:
             padded = np.pad(padded, ((0, 0), (0, states.shape[1] - padded.shape[1])))
         costates = (self._diagonals.T @ padded) * states
-        for row, observable in enumerate(self.observables):
-            for source, factor in observable.terms:
-                costates += padded[row] * (factor * states[source])
+        for row, source, factor in self._terms:
+            costates += padded[row] * (factor * states[source])
         return costates
 
     def _reupload(self, states: np.ndarray, rotation: InputRotation, batch: EncodedBatch, *, inverse: bool = False) -> np.ndarray:

@@ -49,9 +49,9 @@ class DenseSegment:
         local = [layer for layer in layers if layer.kind == "local"]
         self._chains = Chains(local, n_qubits)
         self._phases = [Phases(layer, n_qubits) for layer in layers if layer.kind == "diagonal"]
-        # Layers with rotations in order, each with the fixed gates in front of it: (is local, number among its kind, those gates).
-        self._steps: list[tuple[bool, int, np.ndarray | None]] = []
-        counts = {True: 0, False: 0}
+        # Layers with rotations in order: the number among the diagonal ones (a local one has none), and the fixed gates in front of it.
+        self._steps: list[tuple[int | None, np.ndarray | None]] = []
+        n_diagonal = 0
         fixed: np.ndarray | None = None
         for layer in layers:
             if layer.kind == "constant":
@@ -59,11 +59,10 @@ class DenseSegment:
                     assert isinstance(gate, Fixed)
                     fixed = _embed(gate_matrix(gate), gate.qubits, n_qubits) @ (np.eye(self._size) if fixed is None else fixed)
                 continue
-            is_local = layer.kind == "local"
-            self._steps.append((is_local, counts[is_local], None if fixed is None else fixed.astype(np.complex64)))
-            counts[is_local] += 1
+            self._steps.append((None if layer.kind == "local" else n_diagonal, None if fixed is None else fixed.astype(np.complex64)))
+            n_diagonal += layer.kind == "diagonal"
             fixed = None
-        self._local_steps = [index for index, step in enumerate(self._steps) if step[0]]
+        self._local_steps = [index for index, (number, _) in enumerate(self._steps) if number is None]
         self._fixed_before_local = self._stacked_fixed()
         self._last = None if fixed is None else _column_if_diagonal(fixed.astype(np.complex64))
         self.weights = np.concatenate([self._chains.weights, *(phases.weights for phases in self._phases)])
@@ -71,7 +70,7 @@ class DenseSegment:
 
     def _stacked_fixed(self) -> np.ndarray | None:
         """The fixed gates in front of the local layers, to be applied to all in one operation; rows of phases where all are diagonal."""
-        found = [self._steps[index][2] for index in self._local_steps]
+        found = [self._steps[index][1] for index in self._local_steps]
         if all(matrix is None for matrix in found):
             return None
         stacked = np.stack([np.eye(self._size, dtype=np.complex64) if matrix is None else matrix for matrix in found])
@@ -80,27 +79,30 @@ class DenseSegment:
 
     def unitaries(self, weights: np.ndarray) -> Unitaries:
         """Of ``weights`` float64 ``[M, weights]``."""
-        models = len(weights)
         angles = self._chains.half_angles(weights)
-        if self._local_steps:
-            local = _kronecker(Chains.products(self._chains.matrices(angles)), self._order)
+        if not self._local_steps:
+            prefixes = np.empty((len(weights), len(self._steps), self._size, self._size), np.complex64)
+        else:
+            prefixes = _kronecker(self._chains.products(angles), self._order)
             if self._fixed_before_local is not None:
                 diagonal = self._fixed_before_local.shape[1] == 1
-                local = local * self._fixed_before_local if diagonal else local @ self._fixed_before_local
-        prefixes = np.empty((models, len(self._steps), self._size, self._size), np.complex64)
+                prefixes = prefixes * self._fixed_before_local if diagonal else prefixes @ self._fixed_before_local
+            if len(self._local_steps) < len(self._steps):
+                local = prefixes
+                prefixes = np.empty((len(weights), len(self._steps), self._size, self._size), np.complex64)
+                prefixes[:, self._local_steps] = local
         current: np.ndarray | None = None
-        for index, (is_local, number, fixed) in enumerate(self._steps):
-            if is_local:
-                following = local[:, number] if current is None else np.matmul(local[:, number], current, out=prefixes[:, index])
+        for index, (number, fixed) in enumerate(self._steps):
+            if number is None:
+                if current is not None:
+                    prefixes[:, index] = prefixes[:, index] @ current
             else:
                 before = np.eye(self._size, dtype=np.complex64) if fixed is None else fixed
                 before = before if current is None else current if fixed is None else before @ current
-                following = self._phases[number].factors(weights)[:, :, None] * before
-            if following.base is not prefixes:
-                prefixes[:, index] = following
+                prefixes[:, index] = self._phases[number].factors(weights)[:, :, None] * before
             current = prefixes[:, index]
         if current is None:
-            current = np.broadcast_to(np.eye(self._size, dtype=np.complex64), (models, self._size, self._size))
+            current = np.broadcast_to(np.eye(self._size, dtype=np.complex64), (len(weights), self._size, self._size))
         if self._last is not None:
             current = self._last * current if self._last.shape[1] == 1 else self._last @ current
         return Unitaries(current, prefixes, angles)
@@ -119,8 +121,8 @@ class DenseSegment:
             of_local = behind if len(self._local_steps) == len(self._steps) else behind[:, self._local_steps]
             numbers = of_local.reshape(models, len(self._local_steps), -1).view(np.float32) @ self._readings
             found.append(self._chains.readings(unitaries.angles, numbers.reshape(*numbers.shape[:2], -1, 3)))
-        for index, (is_local, number, _) in enumerate(self._steps):
-            if not is_local:
+        for index, (number, _) in enumerate(self._steps):
+            if number is not None:
                 found.append(self._phases[number].readings(np.einsum("maa->ma", behind[:, index])))
         return np.concatenate(found, axis=1) if len(found) > 1 else found[0] if found else np.zeros((len(transition), 0))
 
@@ -146,17 +148,16 @@ def _kronecker(factors: np.ndarray, order: np.ndarray) -> np.ndarray:
     """
     models, layers, count = factors.shape[:3]
     found, tail = factors.reshape(models, layers, count, 4), None
-    while found.shape[2] > 1:
-        if found.shape[2] % 2:
-            tail = found[:, :, -1] if tail is None else _outer(found[:, :, -1], tail)
+    while count > 1:
+        if count % 2:
+            last = found[:, :, -1]
+            tail = last if tail is None else (last[..., :, None] * tail[..., None, :]).reshape(models, layers, -1)
             found = found[:, :, :-1]
-        found = _outer(found[:, :, 0::2], found[:, :, 1::2])
-    whole = found[:, :, 0] if tail is None else _outer(found[:, :, 0], tail)
-    return whole.take(order, axis=2).reshape(models, layers, 2**count, 2**count)
-
-
-def _outer(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return (left[..., :, None] * right[..., None, :]).reshape(*left.shape[:-1], -1)
+        count //= 2
+        found = (found[:, :, 0::2, :, None] * found[:, :, 1::2, None, :]).reshape(models, layers, count, -1)
+    whole = found[:, :, 0] if tail is None else found[:, :, 0, :, None] * tail[:, :, None, :]
+    size = 2 ** factors.shape[2]
+    return whole.reshape(models, layers, -1).take(order, axis=2).reshape(models, layers, size, size)
 
 
 def _rows_first(n_qubits: int) -> np.ndarray:

@@ -167,17 +167,13 @@ class Chains:
             half = np.zeros((len(weights), *self._weight.shape))
         return HalfAngles(np.cos(half).astype(np.float32), np.sin(half).astype(np.float32))
 
-    def matrices(self, angles: HalfAngles) -> np.ndarray:
-        """The unitary of every gate, complex64 ``[M, layers, n, D, 2, 2]``."""
+    def products(self, angles: HalfAngles) -> np.ndarray:
+        """The unitary of every chain, complex64 ``[M, layers, n, 2, 2]``."""
         parts = angles.cosine * self._cosine
         parts += angles.sine * self._sine
-        return parts.view(np.complex64).reshape(len(parts), *self._shape, 2, 2)
-
-    @staticmethod
-    def products(matrices: np.ndarray) -> np.ndarray:
-        """The unitary of every chain, complex64 ``[M, layers, n, 2, 2]``."""
+        matrices = parts.view(np.complex64).reshape(len(parts), *self._shape, 2, 2)
         product = matrices[:, :, :, 0]
-        for step in range(1, matrices.shape[3]):
+        for step in range(1, self._shape[2]):
             product = matrices[:, :, :, step] @ product
         return product
 
