@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import cirq
 import numpy as np
@@ -15,9 +14,6 @@ from ..simulation.adjoint import CircuitEngine, EncodedBatch, Observable, Tape
 from ..simulation.dense import DenseBatch, DenseEngine, DenseTape
 from ..simulation.program import compile_circuit
 from ..simulation.sampling import sampled_z
-
-if TYPE_CHECKING:
-    pass
 
 # Up to this width of a fragment all models share dense linear algebra, above each runs on qsim. Measured, see docs/engine.md.
 DENSE_MAX_QUBITS = 5

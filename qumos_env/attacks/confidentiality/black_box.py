@@ -27,7 +27,6 @@ LEAST_FILTERED = 2 * REPEATS
 """Queries that it needs: preprocessing is fitted on two rows or more."""
 
 
-
 def most_queries(victim: Service) -> int:
     """How many queries every draw has rows for."""
     return min(len(draw.score) for draw in victim.rows)
