@@ -18,7 +18,7 @@ from qumos_env.evaluation.evaluator import Evaluation, Evaluator
 from qumos_env.evaluation.interception import ThiefRows, fit_encoding
 from qumos_env.evaluation.membership import loss_scores
 from qumos_env.evaluation.roc import auc
-from qumos_env.evaluation.theft import TIERS, Thief
+from qumos_env.evaluation.thief import TIERS, Thief
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters

@@ -20,7 +20,7 @@ from qumos_env.design.ansatz import encode_only, interleaved, ry_cz_ry
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.evaluation.costs import design_cost
 from qumos_env.evaluation.evaluator import Evaluation, Evaluator
-from qumos_env.evaluation.theft import Thief
+from qumos_env.evaluation.thief import Thief
 from qumos_env.model.qnn import QNN
 from qumos_env.scenario import Scenario, parse_scenario
 

@@ -23,7 +23,7 @@ from qumos_env.design import Design
 from qumos_env.design.gate_cuts import cut_angles
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.service import Service
-from qumos_env.evaluation.theft import AUDIT_TIERS, TIERS, Thief, ThiefRows, nearest_mean_logits
+from qumos_env.evaluation.thief import AUDIT_TIERS, TIERS, Thief, ThiefRows, nearest_mean_logits
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.cutting.estimator import CutEngine
 from qumos_env.model.heads import make_head, softmax

@@ -1,6 +1,8 @@
 """No-loot controls: the best that the thief does with its rows and no stolen part.
 
-They depend on the scenario and the draw, never on the design, so an agent cannot weaken its own yardstick.
+They depend on the scenario and the draw, never on the design, so an agent cannot weaken its own yardstick. To the models that thieves
+fit too (``qumos_env.evaluation.surrogates``) come some that need no loot: logistic regression, a support vector machine, and a quantum
+model of the scenario's kind.
 """
 
 from __future__ import annotations

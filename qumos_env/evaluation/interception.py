@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import Ridge
+from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeCV
+
+_RIDGES = 10.0 ** np.arange(-6, 3.1, 0.5)
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,37 @@ class ThiefRows:
 
 
 def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The angles ``[targets, n_qubits]`` that a ridge regression from raw ``features`` to intercepted ``angles`` predicts.
+    """The angles ``[targets, n_qubits]`` that ridge regressions from raw ``features`` to intercepted ``angles`` predict.
 
-    The ridge is a thousandth of the mean squared norm of a row, enough to be well-posed.
+    A row has more features than the thief has rows, so everything is in the scale of the features: as they are, standardised, or as the
+    leading principal components of all rows it has seen, the unlabelled ``targets`` included. Scale and ridge are chosen for each qubit
+    by the leave-one-out error within ``features``.
     """
-    spread = float(np.mean(np.sum((features - features.mean(axis=0)) ** 2, axis=1)))
-    return Ridge(alpha=1e-3 * max(spread, 1e-12)).fit(features, angles).predict(targets).reshape(len(targets), -1)
+    n_rows = len(features)
+    errors, predictions = [], []
+    for scaled in _scales(np.concatenate([features, targets]), angles.shape[1]):
+        fitted = RidgeCV(alphas=_RIDGES * n_rows, alpha_per_target=True).fit(scaled[:n_rows], angles)
+        errors.append(-np.atleast_1d(fitted.best_score_))
+        predictions.append(fitted.predict(scaled[n_rows:]).reshape(len(targets), -1))
+    best = np.argmin(errors, axis=0)
+    return np.stack([predictions[choice][:, qubit] for qubit, choice in enumerate(best)], axis=1)
+
+
+def _scales(rows: np.ndarray, n_qubits: int) -> Iterator[np.ndarray]:
+    """``rows`` in every scale, centred and of mean squared norm 1."""
+    centred = rows - rows.mean(axis=0)
+    yield _normalised(centred)
+    yield _normalised(centred / _positive(centred.std(axis=0)))
+    for components in (n_qubits, 2 * n_qubits):
+        if components <= min(rows.shape):
+            found = PCA(components, svd_solver="full").fit_transform(rows)
+            yield _normalised(found / _positive(found.std(axis=0)))
+
+
+def _normalised(rows: np.ndarray) -> np.ndarray:
+    return rows / _positive(np.sqrt(np.mean(np.sum(rows**2, axis=1))))
+
+
+def _positive(scale: np.ndarray) -> np.ndarray:
+    """``scale``; infinite where it is 0 but for rounding, so that what does not vary vanishes."""
+    return np.where(scale > 1e-9 * np.max(scale, initial=0.0), scale, np.inf)

@@ -1,240 +1,28 @@
-"""Theft of a model by whoever broke into one provider, or into several that it holds together.
-
-The adversary sees the trained angles of every part that its providers run, owns a few labelled rows, may query the service
-with them, and knows the scenario (register width, classes, kind of head) and the partition. It does not have the owner's head
-and preprocessing, nor the other parts. Its own preprocessing is fitted on its rows alone: from its queries it knows how the
-owner encodes those rows on the qubits it holds, and fits a map from raw features to these angles; for other qubits it has to
-make up its own. (A thief
-that ignores the angles it intercepts and only fits its own PCA runs the stolen circuit on the wrong features: theft then looks
-about .1 weaker than it is.) Every figure has to be read beside the no-loot controls of ``qumos_env.evaluation.controls``, which use
-the same rows.
-
-Tiers of a reward: ``frozen-head`` trains a new linear head on the stolen circuits; ``fine-tune`` goes on to train their angles
-too; ``guessed-rest`` puts a hand-made circuit in the place of what is missing and trains it to repeat the service's answers. Those
-answers are worth something without any loot: reports set beside it a thief that guesses everything (``query_control``).
-
-A gate that is cut between two parts leaves the thief of one side with five variants per cut: the tier ``cut-variants`` puts a linear head
-on what all of them read. The angle of a cut gate never leaves the owner, so a thief of both sides has to guess it (fine-tuning goes
-on from the guess).
-
-Audits add ``as-is``: the stolen circuits run as they are, and nothing is trained. Qubits that are not held read 0. The heads
-``scaled`` and ``fixed`` tie every qubit to a class, so the thief puts their untrained form (no biases) on top and needs no row.
-``linear`` has no such tie: each class is represented by the mean readout of the thief's rows of that class, and a target is given
-the class of the nearest mean.
-"""
+"""The term of theft: the strongest of all models that anyone makes who broke into a provider, beside the strongest without loot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 
-from ..design import Design, Gate
-from ..design.ansatz import ry_cz_blocks
-from ..design.circuits import Fragment, initial_angles, joint_fragments, part_fragments
-from ..design.gate_cuts import MAX_GATE_CUTS, cut_angles
-from ..errors import unknown
-from ..model.cutting.estimator import CutEngine
-from ..model.heads import Head, LinearHead, make_head, softmax
-from ..model.stack import CircuitStack
-from ..model.training import Parameters, one_hot, train_stack
+from ..model.training import one_hot
 from ..scenario.scenario import MIN_ADVANTAGE
-from ..scenario.sections import ModelSection, ThreatSection
-from ..seeds import label
 from .interception import ThiefRows
 from .reward import Standing
+from .surrogates import log_odds, stacked, unaided
 from .terms import Fact, Means, Subject, TermResult, term
+from .thief import STACKED, Thief
 from .workload import split_accuracy
 
-Source = Literal["labels", "queries"]
-"""What a thief learns from: true labels of its rows, or the service's answers to them."""
-CUT_VARIANTS = "cut-variants"
+Case = tuple[str, str, str]
+"""Who (a provider, several, or nobody), by which tier, with which model."""
 QUERIES_ONLY = "queries only"  # no provider can have this name
-_LEAST_SPREAD = 1e-2  # a reading that hardly differs between rows is not blown up
-_Keys = Sequence[Sequence[int]]
 
 
-@dataclass(frozen=True)
-class _Lesson:
-    """What a tier works with: encoded rows and targets, the class probabilities to learn, seeds, and Adam steps."""
-
-    inputs: np.ndarray
-    goal: np.ndarray
-    targets: np.ndarray
-    keys: _Keys
-    steps: int
-
-
-class Thief:
-    """The thief of one provider or of a coalition of them, compiled once per design and run on every draw.
-
-    Args:
-        design: the victim's design.
-        provider: the provider broken into, or several; one that runs no part leaves a thief with nothing but its queries.
-        n_classes: number of classes.
-        model: the scenario's model section (known to the thief).
-        threat: its threat section.
-        axis: rotation axis of the encoding.
-    """
-
-    def __init__(
-        self, design: Design, provider: str | Sequence[str], n_classes: int, model: ModelSection, threat: ThreatSection, axis: str
-    ) -> None:
-        providers = (provider,) if isinstance(provider, str) else tuple(provider)
-        self.provider = "+".join(providers)
-        self.n_classes = n_classes
-        self.threat = threat
-        self.learning_rate = model.learning_rate
-        self.n_qubits = design.n_qubits
-        held = {part.index for part in design.parts if part.provider in providers}
-        self._holds = np.array([part in held for part in design.partition])
-        self.stolen = CircuitStack(joint_fragments(design, axis, held), design.n_qubits)
-        known = [weight for engine in self.stolen.engines for weight in engine.weights]
-        self._angles = np.isin(np.arange(design.n_trainable), known)
-        self._secret = self._angles & np.isin(np.arange(design.n_trainable), cut_angles(design))
-        touched = {design.partition[qubit] for cut in design.cut_gates for qubit in cut.gate.qubits}
-        self._cut_parts = sorted(held & touched)
-        self._cut = CutEngine(design, axis) if self._cut_parts and len(design.cut_gates) <= MAX_GATE_CUTS else None
-        self._held = sorted(held)
-        self.guess = guess_rest(design, held)
-        guessed: Sequence[Fragment] = part_fragments(self.guess, axis)
-        self.rest = CircuitStack([fragment for index, fragment in enumerate(guessed) if index not in held], design.n_qubits)
-        self.linear_head = LinearHead(design.n_qubits, n_classes)
-        self.known_head = make_head(model.head, design.n_qubits, n_classes)
-        self._tied = model.head != "linear"
-        self._empty = CircuitStack([], design.n_qubits)
-
-    def tiers(self, chosen: Sequence[str]) -> list[str]:
-        """The tiers ``chosen``, and that of the variants where the thief holds any."""
-        return [tier for tier in chosen if tier != CUT_VARIANTS] + ([CUT_VARIANTS] if self._cut is not None else [])
-
-    def attack(
-        self,
-        tier: str,
-        loot: Parameters,
-        rows: ThiefRows,
-        labels: np.ndarray,
-        answers: np.ndarray,
-        targets: ThiefRows,
-        keys: Sequence[Sequence[int]],
-        *,
-        source: Source | None = None,
-        steps: int | None = None,
-    ) -> np.ndarray:
-        """Class probabilities ``[K, targets, n_classes]`` that the thief's models give for ``targets``; all K draws at once.
-
-        Args:
-            tier: see the module.
-            loot: the victims' trained parameters; only the angles of the held parts are used, and none of cut gates.
-            rows, labels, answers: the thief's rows, their labels ``[K, rows]``, and the service's answers ``[K, rows, n_classes]``.
-            targets: the rows to classify.
-            keys: per draw, seeds of what the thief guesses.
-            source: what it learns from; default the labels, except that ``guessed-rest`` learns from the answers.
-            steps: Adam steps; default the scenario's.
-
-        Raises:
-            QumosError: no such tier.
-            EvaluationFailure: a thief's training diverged.
-        """
-        if tier not in AUDIT_TIERS:
-            raise unknown("theft tier", tier, AUDIT_TIERS)
-        source = source or ("queries" if tier == "guessed-rest" else "labels")
-        goal = answers if source == "queries" else one_hot(labels, self.n_classes)
-        lesson = _Lesson(self._encoded(rows), goal, self._encoded(targets), keys, steps or self.threat.steps)
-        angles = np.where(self._angles, loot.angles, 0.0)
-        if self._secret.any():
-            generators = [np.random.default_rng([*key, label("guessed cut angles")]) for key in keys]
-            guesses = np.stack([generator.uniform(-np.pi, np.pi, len(self._secret)) for generator in generators])
-            angles = np.where(self._secret, guesses, angles)
-        return AUDIT_TIERS[tier](self, angles, lesson)
-
-    def _encoded(self, rows: ThiefRows) -> np.ndarray:
-        return np.where(self._holds, rows.intercepted, rows.own)
-
-    def _readout(self, angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-        """⟨Z⟩ ``[K, rows, n_qubits]`` of the stolen circuits; 0 for qubits that are not held."""
-        return self.stolen.readout(angles, inputs)
-
-    def _as_is(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
-        features = self._readout(angles, lesson.targets)
-        if self._tied:
-            untrained = self.known_head.initial(np.random.default_rng(0))
-            return softmax(self.known_head.logits(np.tile(untrained, (len(features), 1)), features))
-        return softmax(nearest_mean_logits(self._readout(angles, lesson.inputs), lesson.goal, features))
-
-    def _frozen_head(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
-        features = self._readout(angles, lesson.inputs)
-        start = Parameters(np.zeros((len(features), 0)), self._linear_start(lesson.keys))
-        trained = self._trained(self._empty, self.linear_head, lesson, start, features)
-        return softmax(self.linear_head.logits(trained.head, self._readout(angles, lesson.targets)))
-
-    def _fine_tune(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
-        start = Parameters(angles, self._linear_start(lesson.keys))
-        trained = self._trained(self.stolen, self.linear_head, lesson, start)
-        return softmax(self.linear_head.logits(trained.head, self.stolen.readout(trained.angles, lesson.targets)))
-
-    def _guessed_rest(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
-        features = self._readout(angles, lesson.inputs)
-        start = Parameters(
-            np.stack([initial_angles(self.guess, [*key, label("guessed rest")]) for key in lesson.keys]),
-            np.stack([self.known_head.initial(np.random.default_rng([*key, label("guessed rest")])) for key in lesson.keys]),
-        )
-        trained = self._trained(self.rest, self.known_head, lesson, start, features)
-        readout = self._readout(angles, lesson.targets) + self.rest.readout(trained.angles, lesson.targets)
-        return softmax(self.known_head.logits(trained.head, readout))
-
-    def _cut_variants(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:
-        if self._cut is None:
-            return self._frozen_head(angles, lesson)
-        features, targets = (self._cut.variant_readout(self._held, angles, rows) for rows in (lesson.inputs, lesson.targets))
-        # Some hundred readings and few rows: all on one scale, whatever that of their differences.
-        centre, spread = features.mean(axis=1, keepdims=True), features.std(axis=1, keepdims=True) + _LEAST_SPREAD
-        features, targets = (features - centre) / spread, (targets - centre) / spread
-        head = LinearHead(features.shape[-1], self.n_classes)
-        heads = np.stack([head.initial(np.random.default_rng([*key, label("linear head")])) for key in lesson.keys])
-        start = Parameters(np.zeros((len(features), 0)), heads)
-        trained = self._trained(CircuitStack([], features.shape[-1]), head, replace(lesson, inputs=features), start, features)
-        return softmax(head.logits(trained.head, targets))
-
-    def _trained(self, stack: CircuitStack, head: Head, lesson: _Lesson, start: Parameters, frozen: np.ndarray | None = None) -> Parameters:
-        return train_stack(stack, head, lesson.inputs, lesson.goal, start, lesson.steps, self.learning_rate, frozen=frozen)
-
-    def _linear_start(self, keys: _Keys) -> np.ndarray:
-        return np.stack([self.linear_head.initial(np.random.default_rng([*key, label("linear head")])) for key in keys])
-
-
-def nearest_mean_logits(features: np.ndarray, goal: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """−½ |target − class mean|², up to a constant per target: logits ``[K, targets, classes]`` of the nearest class mean.
-
-    Args:
-        features: of labelled rows, ``[K, rows, f]``.
-        goal: class probabilities of these rows ``[K, rows, classes]``; they weight the means.
-        targets: ``[K, targets, f]``.
-    """
-    weights = goal.swapaxes(-1, -2)
-    means = weights @ features / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-12)
-    return targets @ means.swapaxes(-1, -2) - 0.5 * np.sum(means**2, axis=-1)[..., None, :]
-
-
-def guess_rest(design: Design, held: set[int]) -> Design:
-    """A one-layer RY-CZ-RY ansatz on every part that is not ``held``; the held parts stay empty."""
-    gates: list[Gate] = []
-    for part in design.parts:
-        if part.index not in held:
-            for block in ry_cz_blocks(1):
-                gates += block.fitted(part.qubits).gates(part.qubits)
-    return Design(design.partition, design.assignment, tuple(gates))
-
-
-def queries_only(subject: Subject) -> Thief:
-    """A thief that broke into nothing: it has its rows and the service's answers to them."""
-    return _thief(subject, QUERIES_ONLY)
-
-
-def _thief(subject: Subject, providers: str | Sequence[str]) -> Thief:
+def thief_of(subject: Subject, providers: str | Sequence[str]) -> Thief:
+    """Whoever broke into ``providers``."""
     service, scenario = subject.service, subject.scenario
     return Thief(service.design, providers, service.n_classes, scenario.model, scenario.threat, scenario.data.axis)
 
@@ -243,58 +31,74 @@ def _thief(subject: Subject, providers: str | Sequence[str]) -> Thief:
 def theft(subject: Subject) -> TermResult:
     """Every coalition's thief by every tier of the scenario; the strongest is chosen on tuning rows and scored on others.
 
-    Reports ``theft``, its accuracy, ``theft_provider`` and ``theft_tier``; ``control`` and ``control_name``: C*, what the thief's rows
-    alone give, and ``theft_gain``, what the loot adds to it; ``thieves``: ``provider/tier`` -> accuracy; ``nothing_worth_stealing``:
-    the owner's model is not clearly better than the control. On the test rows ``query_control`` too: what the rows and the service's
-    answers to them give without loot, by the tier ``guessed-rest`` with everything guessed. It depends on the design, so it is no
-    part of a reward.
+    Reports ``theft``, its accuracy, ``theft_provider``, ``theft_tier`` and ``theft_model``; ``control`` and ``control_name``: C*, what the
+    thief's rows alone give; ``query_control``: what the rows and the service's answers to them give without loot; ``theft_gain``, what
+    the loot adds to the better of the two; ``thieves``: ``provider/tier`` -> accuracy; ``nothing_worth_stealing``: the owner's model is
+    not clearly better than the control.
     """
-    scenario = subject.scenario
-    groups = [
-        group
-        for group in combinations(scenario.provider_names, scenario.threat.coalition)
-        if any(subject.service.design.held_by(provider) for provider in group)
-    ]
-    trials = [(thief, tier) for group in groups for thief in [_thief(subject, group)] for tier in thief.tiers(scenario.threat.tiers)]
-    if subject.rows == "test":
-        trials.append((queries_only(subject), "guessed-rest"))
+    scenario, threat = subject.scenario, subject.scenario.threat
     rows, targets = (ThiefRows.stack([getattr(draw, name) for draw in subject.draws]) for name in ("thief", "targets"))
     labels, answers = subject.together("thief_labels"), subject.answers("queries")
-    tuning: dict[tuple[str, str], np.ndarray] = {}
-    scored: dict[tuple[str, str], np.ndarray] = {}
-    for thief, tier in trials:
-        keys = subject.keys(f"thief of {thief.provider}")
-        given = thief.attack(tier, subject.service.trained, rows, labels, answers, targets, keys).argmax(axis=-1)
-        split = [split_accuracy(mine, draw) for mine, draw in zip(given, subject.draws, strict=True)]
-        tuning[thief.provider, tier], scored[thief.provider, tier] = np.array(split).T
-    query_control = scored.pop((QUERIES_ONLY, "guessed-rest"), None)
-    # Chosen on the tuning rows pooled over draws, so that the maximum over thieves is not inflated by the scored rows.
-    strongest = max(scored, key=lambda name: float(tuning[name].mean()))
+    kernels = subject.service.workload.kernels(subject.service.seed, subject.rows)
+    goals = {"labels": one_hot(labels, subject.service.n_classes) - 1 / subject.service.n_classes, "answers": log_odds(answers)}
+    scores: dict[Case, np.ndarray] = {}
+    for group in combinations(scenario.provider_names, threat.coalition):
+        if not any(subject.service.design.held_by(provider) for provider in group):
+            continue
+        thief, keys = thief_of(subject, group), subject.keys(f"thief of {'+'.join(group)}")
+        for tier in thief.tiers(threat.tiers):
+            if tier == STACKED:
+                readouts, sums = thief.readouts(subject.service.trained, rows, targets)
+                found = stacked(kernels, goals, readouts, sums)
+                scores |= {(thief.provider, tier, model): _of_targets(mine, labels) for model, mine in found.items()}
+            else:
+                scores[thief.provider, tier, ""] = thief.attack(tier, subject.service.trained, rows, labels, answers, targets, keys)
+    tuning, scored = _accuracies(subject, scores)
+    questions = {model: mine for model, mine in unaided(kernels, goals).items() if "answers" in model}
+    asked = {(QUERIES_ONLY, STACKED, model): _of_targets(mine, labels) for model, mine in questions.items()}
+    asked_tuning, asked_scored = _accuracies(subject, asked)
+    strongest, asker = _strongest(tuning), _strongest(asked_tuning)
     control, advantage = subject.control, subject.accuracy - subject.control.accuracies
-    rational = scenario.threat.thief == "rational"
+    without = asked_scored[asker] if asked_tuning[asker].mean() > control.tuning.mean() else control.accuracies
+    rational = threat.thief == "rational"
 
     def share(standing: Standing, means: Means) -> float:
-        # A rational thief keeps what its rows give where the loot gives less: no design gains by making its training fail.
-        return standing.margin(max(means["theft"], means["control"]) if rational else means["theft"])
+        # A rational thief leaves the loot where it misleads: no design gains by making its training fail.
+        rivals = ("theft", "control", "query_control") if rational else ("theft",)
+        return standing.margin(max(means[rival] for rival in rivals))
 
+    by_tier = {}
+    for who, tier in dict.fromkeys(case[:2] for case in scored):
+        best = _strongest({case: values for case, values in tuning.items() if case[:2] == (who, tier)})
+        by_tier[f"{who}/{tier}"] = float(scored[best].mean())
     facts: dict[str, Fact] = {
         "theft_provider": strongest[0],
         "theft_tier": strongest[1],
-        "theft_gain": float(scored[strongest].mean() - control.accuracies.mean()),
+        "theft_model": strongest[2],
+        "theft_gain": float(scored[strongest].mean() - without.mean()),
         "control_name": control.name,
-        "query_control": None if query_control is None else float(query_control.mean()),
+        "query_control_name": asker[2],
         "nothing_worth_stealing": bool(advantage.mean() < MIN_ADVANTAGE * subject.standard_error(advantage)),
-        "thieves": {"/".join(name): float(values.mean()) for name, values in scored.items()},
+        "thieves": by_tier,
     }
-    return TermResult({"theft": scored[strongest], "control": control.accuracies}, share, facts)
+    measured = {"theft": scored[strongest], "control": control.accuracies, "query_control": asked_scored[asker]}
+    return TermResult(measured, share, facts)
 
 
-_Tier = Callable[[Thief, np.ndarray, _Lesson], np.ndarray]
-TIERS: dict[str, _Tier] = {
-    "frozen-head": Thief._frozen_head,
-    "fine-tune": Thief._fine_tune,
-    "guessed-rest": Thief._guessed_rest,
-}
-"""The tiers that a scenario may name."""
-AUDIT_TIERS: dict[str, _Tier] = {"as-is": Thief._as_is, **TIERS, CUT_VARIANTS: Thief._cut_variants}
-"""The tiers that an audit runs, the last one where there are cuts."""
+def _of_targets(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Without the thief's own rows, which come first."""
+    return scores[:, labels.shape[1] :]
+
+
+def _accuracies(subject: Subject, scores: Mapping[Case, np.ndarray]) -> tuple[dict[Case, np.ndarray], dict[Case, np.ndarray]]:
+    """Per case the accuracies ``[K]`` of its ``scores`` ``[K, targets, classes]``: on the tuning rows and on the scored rows."""
+    tuning, scored = {}, {}
+    for case, values in scores.items():
+        pairs = [split_accuracy(given, draw) for given, draw in zip(values.argmax(axis=-1), subject.draws, strict=True)]
+        tuning[case], scored[case] = np.array(pairs).T
+    return tuning, scored
+
+
+def _strongest(tuning: Mapping[Case, np.ndarray]) -> Case:
+    """The best on the tuning rows, pooled over draws, so that the maximum over cases is not inflated by the scored rows."""
+    return max(tuning, key=lambda case: float(tuning[case].mean()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Literal
@@ -13,9 +14,11 @@ from ..data import Draw, Preprocessor, make_protocol
 from ..design import Design
 from ..design.encodings import encoding_called
 from ..model.qnn import QNN
+from ..model.training import one_hot
 from ..scenario import Scenario
 from .controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
 from .interception import ThiefRows, fit_encoding
+from .surrogates import Kernels, raw_kernels, unaided
 
 Rows = Literal["search", "test"]
 
@@ -59,10 +62,11 @@ class PreparedDraw:
 
 @dataclass(frozen=True)
 class Control:
-    """The strongest no-loot control: its name and its accuracy on the scored rows of every draw, ``[K]``."""
+    """The strongest no-loot control: its name, and its accuracy on the scored and on the tuning rows of every draw, ``[K]``."""
 
     name: str
     accuracies: np.ndarray
+    tuning: np.ndarray
 
 
 class Workload:
@@ -74,6 +78,7 @@ class Workload:
         self.n_classes = len(self.protocol.dataset.class_names)
         self._draws: dict[tuple[int, Rows], tuple[PreparedDraw, ...]] = {}
         self._controls: dict[tuple[int, Rows], Control] = {}
+        self._kernels: dict[tuple[int, Rows], dict[str, Kernels]] = {}
 
     @property
     def digest(self) -> str:
@@ -91,8 +96,15 @@ class Workload:
     def control(self, seed: int, rows: Rows) -> Control:
         """The control that is best on the tuning rows, pooled over the draws."""
         if (seed, rows) not in self._controls:
-            self._controls[seed, rows] = self._best_control(self.draws(seed, rows))
+            self._controls[seed, rows] = self._best_control(self.draws(seed, rows), self.kernels(seed, rows))
         return self._controls[seed, rows]
+
+    def kernels(self, seed: int, rows: Rows) -> dict[str, Kernels]:
+        """The kernels between the thief's rows and its targets, see ``surrogates``."""
+        if (seed, rows) not in self._kernels:
+            draws = self.draws(seed, rows)
+            self._kernels[seed, rows] = raw_kernels([draw.raw_thief for draw in draws], [draw.raw_targets for draw in draws])
+        return self._kernels[seed, rows]
 
     def serving(self, scenario: Scenario) -> Workload:
         """The same rows, draws and controls for a scenario that differs in its providers only."""
@@ -124,9 +136,9 @@ class Workload:
         targets = np.concatenate([draw.tuning, scored])
         queries = owner.transform(features[draw.thief])
 
-        def intercepted(indices: np.ndarray) -> np.ndarray:
-            angles = fit_encoding(features[draw.thief], queries, features[indices])
-            return encoding_called(section.encoding).settle(angles, section.angle_range)
+        seen = np.concatenate([draw.thief, targets])
+        angles = fit_encoding(features[draw.thief], queries, features[seen])
+        intercepted = encoding_called(section.encoding).settle(angles, section.angle_range)
 
         return PreparedDraw(
             key=key,
@@ -138,10 +150,10 @@ class Workload:
             score_labels=labels[scored],
             nonmembers=owner.transform(features[draw.nonmembers]),
             nonmember_labels=labels[draw.nonmembers],
-            thief=ThiefRows(intercepted(draw.thief), thief.transform(features[draw.thief])),
+            thief=ThiefRows(intercepted[: len(draw.thief)], thief.transform(features[draw.thief])),
             thief_labels=labels[draw.thief],
             queries=queries,
-            targets=ThiefRows(intercepted(targets), thief.transform(features[targets])),
+            targets=ThiefRows(intercepted[len(draw.thief) :], thief.transform(features[targets])),
             tuning_labels=labels[draw.tuning],
             raw_thief=features[draw.thief],
             raw_targets=features[targets],
@@ -150,23 +162,21 @@ class Workload:
             clone_score=customer.transform(features[scored]),
         )
 
-    def _best_control(self, draws: tuple[PreparedDraw, ...]) -> Control:
+    def _best_control(self, draws: tuple[PreparedDraw, ...], kernels: Mapping[str, Kernels]) -> Control:
         model = reference_qnn(self.scenario, self.n_classes)
-        trained = model.train_many(
-            np.stack([draw.thief.own for draw in draws]), np.stack([draw.thief_labels for draw in draws]), [draw.key for draw in draws]
-        )
+        labels = np.stack([draw.thief_labels for draw in draws])
+        trained = model.train_many(np.stack([draw.thief.own for draw in draws]), labels, [draw.key for draw in draws])
         answers = model.probabilities(trained, np.stack([draw.targets.own for draw in draws])).argmax(axis=-1)
         predictions = {QNN_CONTROL: list(answers)}
+        for name, scores in unaided(kernels, {"labels": one_hot(labels, self.n_classes) - 1 / self.n_classes}).items():
+            predictions[name] = list(scores[:, labels.shape[1] :].argmax(axis=-1))
         for name, fit in RAW_CONTROLS.items():
             predictions[name] = [fit(draw.raw_thief, draw.thief_labels, draw.raw_targets) for draw in draws]
-        best: tuple[float, Control] | None = None
+        found = []
         for name, predicted in predictions.items():
-            splits = [split_accuracy(one, draw) for one, draw in zip(predicted, draws, strict=True)]
-            tuning = float(np.mean([tuned for tuned, _ in splits]))
-            if best is None or tuning > best[0]:
-                best = (tuning, Control(name, np.array([scored for _, scored in splits])))
-        assert best is not None
-        return best[1]
+            splits = np.array([split_accuracy(one, draw) for one, draw in zip(predicted, draws, strict=True)])
+            found.append(Control(name, splits[:, 1], splits[:, 0]))
+        return max(found, key=lambda control: float(control.tuning.mean()))
 
 
 def split_accuracy(predicted: np.ndarray, draw: PreparedDraw) -> tuple[float, float]:

@@ -202,7 +202,7 @@ class ThreatSection(Section):
 
     Attributes:
         thief: ``loot`` rebuilds the model from its part; ``rational`` keeps the no-loot control where that is better.
-        tiers: the ways in which the thief uses its part, see ``qumos_env.evaluation.theft``.
+        tiers: the ways in which the thief uses its part, see ``qumos_env.evaluation.thief``.
         steps: training steps of a thief, and of a clone, at most 100,000.
         coalition: how many providers the thief has broken into.
         membership: how membership is inferred: by a threshold on the loss, or by LiRA with the other draws as shadow models, which costs
@@ -210,11 +210,9 @@ class ThreatSection(Section):
     """
 
     thief: Literal["loot", "rational"] = "loot"
-    tiers: Annotated[tuple[Literal["as-is", "frozen-head", "fine-tune", "guessed-rest"], ...], Field(min_length=1, max_length=20)] = (
-        "frozen-head",
-        "fine-tune",
-        "guessed-rest",
-    )
+    tiers: Annotated[
+        tuple[Literal["stacked", "as-is", "frozen-head", "fine-tune", "guessed-rest"], ...], Field(min_length=1, max_length=20)
+    ] = ("stacked",)
     steps: Steps = 80
     coalition: Annotated[int, Field(ge=1, le=100)] = 1
     membership: Literal["loss", "lira"] = "loss"

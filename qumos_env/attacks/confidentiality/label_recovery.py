@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.linear_model import LogisticRegression
 
 from ...evaluation.service import Service
-from ...evaluation.theft import nearest_mean_logits
+from ...evaluation.thief import nearest_mean_logits
 from ...model.heads import make_head
 from ...model.training import Parameters, one_hot
 from ..registry import attack

@@ -7,7 +7,7 @@ of one provider, without access to its files, reads the pulses of the provider's
 probability s, reads its kind rightly with probability s (else as another kind on the same qubits), its time with a normal error of
 (1 − s) moments and its angle with a normal error of (1 − s)·π, and intercepts the encoding of a qubit with probability s. It fine-tunes
 the circuit that it reads on its few labelled rows; where it notices no gate it starts from a hand-made ansatz. At 1 it is the white-box
-thief of ``qumos_env.evaluation.theft``, tier ``fine-tune``; at 0 the same thief with a circuit and an encoding of its own. That thief is
+thief of ``qumos_env.evaluation.thief``, tier ``fine-tune``; at 0 the same thief with a circuit and an encoding of its own. That thief is
 weak, so the control is C*, the best model without loot from the same rows.
 
 *Residual state* (horizontal leakage: Xu, Sikora and Szefer, arXiv:2401.15529). A reset that fails with probability s leaves the measured
@@ -35,7 +35,7 @@ from ...design.gates import gate_spec
 from ...errors import QumosError
 from ...evaluation.controls import linear
 from ...evaluation.service import Service
-from ...evaluation.theft import Thief, guess_rest
+from ...evaluation.thief import Thief, guess_rest
 from ...model.training import Parameters
 from ...seeds import label
 from ..registry import attack

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ...evaluation.interception import ThiefRows
 from ...evaluation.service import Service
-from ...evaluation.theft import Source, Thief
+from ...evaluation.surrogates import log_odds, stacked, unaided
+from ...evaluation.thief import Source, Thief
 from ...evaluation.workload import PreparedDraw
-from ...model.training import Parameters
+from ...model.training import Parameters, one_hot
 from ..results import Control
 
 
@@ -30,10 +31,16 @@ AUDIT_EFFORT = Effort(restarts=3, step_factor=5)
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Accuracies of one thief, one per draw: on the tuning rows (for choices) and on the test rows (for measurements)."""
+    """What one thief achieves.
+
+    Attributes:
+        tuning, test: accuracies ``[K]`` on the tuning rows (for choices) and on the test rows (for measurements).
+        scores: of the classes for tuning rows, then test rows, ``[K, targets, classes]``.
+    """
 
     tuning: np.ndarray
     test: np.ndarray
+    scores: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +79,51 @@ class Scene:
         """C* on the test rows."""
         return Control("best model without loot (C*)", self.victim.workload.control(self.victim.seed, "test").accuracies)
 
-    def outcome(self, probabilities: np.ndarray) -> Outcome:
-        """Accuracies of answers ``[K, targets, classes]``; with restarts in front, of the restart that each draw's tuning rows favour."""
-        if probabilities.ndim == 3:
-            probabilities = probabilities[None]
+    @cached_property
+    def goals(self) -> dict[str, np.ndarray]:
+        """What closed-form models explain of the thief's rows, ``[K, rows, classes]``."""
+        return {"labels": one_hot(self.labels, self.victim.n_classes) - 1 / self.victim.n_classes, "answers": log_odds(self.answers)}
+
+    def outcome(self, scores: np.ndarray) -> Outcome:
+        """Of scores ``[K, targets, classes]``; with restarts in front, of the restart that each draw's tuning rows favour."""
+        if scores.ndim == 3:
+            scores = scores[None]
         n_tuning = len(self.draws[0].tuning_labels)
         truth = np.stack([np.concatenate([draw.tuning_labels, draw.score_labels]) for draw in self.draws])
-        right = probabilities.argmax(axis=-1) == truth
+        right = scores.argmax(axis=-1) == truth
         tuning, test = right[..., :n_tuning].mean(axis=-1), right[..., n_tuning:].mean(axis=-1)
         best = tuning.argmax(axis=0), np.arange(len(self.draws))
-        return Outcome(tuning[best], test[best])
+        return Outcome(tuning[best], test[best], scores[best])
+
+    def closed_form(self, thief: Thief, source: Source) -> Outcome:
+        """The best of the closed-form models that ``source`` allows; a thief without loot has those without."""
+        kernels = self.victim.workload.kernels(self.victim.seed, "test")
+        if thief.holds_any:
+            readouts, sums = thief.readouts(self.victim.trained, self.rows, self.targets)
+            found = stacked(kernels, self.goals, readouts, sums)
+        else:
+            found = unaided(kernels, self.goals)
+        own = self.labels.shape[1]
+        allowed = [scores[:, own:] for name, scores in found.items() if ("answers" in name) == (source == "queries")]
+        return best_of([self.outcome(scores) for scores in allowed])
+
+    def self_trained(self, thief: Thief, source: Source, effort: Effort, teacher: Outcome, use: str) -> Outcome:
+        """A guess of the rest that is trained on all rows that pass by, labelled by ``teacher`` where the thief has no label."""
+        guessed = one_hot(teacher.scores.argmax(axis=-1), self.victim.n_classes)
+        own = self.answers if source == "queries" else one_hot(self.labels, self.victim.n_classes)
+        rows = ThiefRows(*(np.concatenate(pair, axis=1) for pair in zip(astuple(self.rows), astuple(self.targets), strict=True)))
+        lesson = np.concatenate([own, guessed], axis=1)
+        probabilities = thief.attack(
+            "guessed-rest",
+            self.victim.trained,
+            rows,
+            lesson.argmax(axis=-1),
+            lesson,
+            self.targets,
+            self.victim.keys(f"{use}, self-trained"),
+            steps=effort.step_factor * self.victim.scenario.threat.steps,
+        )
+        return self.outcome(probabilities)
 
     def thief(self, *providers: str) -> Thief:
         """The thief of these providers."""
@@ -129,6 +171,11 @@ class Scene:
             steps=effort.step_factor * self.victim.scenario.threat.steps,
         )
         return self.outcome(probabilities.reshape(restarts, size, *probabilities.shape[1:]))
+
+
+def best_of(outcomes: Sequence[Outcome]) -> Outcome:
+    """The best on the tuning rows, pooled over draws."""
+    return max(outcomes, key=lambda outcome: float(outcome.tuning.mean()))
 
 
 def taught(

@@ -8,7 +8,7 @@ encoding, and then the trained part in three ways (``circuit_recovery``):
 - ``guessed ansatz``: as the angles of the textbook ansatz that comes nearest. Rotation layers and a ring or chain of entangling gates
   are tried, those first whose native two-qubit gates would sit where the observed ones do; the choice needs no labelled row.
 
-Each recovered circuit is then used as loot by the tiers of ``qumos_env.evaluation.theft`` at the effort of a search. Without noise the
+Each recovered circuit is then used as loot by the tiers of ``qumos_env.evaluation.thief`` at the effort of a search. Without noise the
 native angles determine the unitary to rounding errors, so recovery is expected to be near exact wherever the gate list is right; the
 parameter ``resolution`` coarsens them.
 """
@@ -27,7 +27,7 @@ from ...design import Design, Gate
 from ...design.blocks import Block, BlockKind
 from ...design.circuits import Fragment, joint_fragments
 from ...evaluation.service import Service
-from ...evaluation.theft import Thief
+from ...evaluation.thief import Thief
 from ...model.training import Parameters
 from ...seeds import label
 from ...simulation.layers import z_signs

@@ -1,0 +1,201 @@
+"""Models that an adversary fits in closed form to a few rows, with loot or without: kernel ridge regressions.
+
+Everyone who attacks has a few rows with a *goal* for each (labels, or the log-odds of the service's answers) and many rows without one,
+the *targets*. A model is a kernel between all these rows and the few,
+
+    kernel   ⟨x, x'⟩/2 + exp(−γ|x − x'|²/m)   on raw features, standardised or on one scale, m the median distance
+    graph    (1 − αS)⁻¹                       S the normalised adjacency of a graph of nearest neighbours among all rows, which spreads
+                                              labels along clusters (Zhou et al., 2003)
+    loot     0                                for those who hold loot and do not look at features
+
+and a ridge. What was stolen enters in two ways. *Readouts* are features more: their inner products are added to the kernel. The *sums*
+of readouts that a known head makes of each class are the part of the logits that is known but for its scale s, so that the ridge
+regression has only the rest to explain,
+
+    f(x) = s·sums(x) + k(x)·(K + λ)⁻¹(goal − s·sums).
+
+All scales (γ, α, standardised or not, weight of the readouts, λ) are chosen within the few rows by the squared leave-one-out error, which
+has the closed form [(K + λ)⁻¹y]ᵢ/[(K + λ)⁻¹]ᵢᵢ (Rasmussen and Williams, 2006, section 5.4.2); being linear in y, it gives the best s in
+closed form too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+from scipy.sparse import diags_array, eye_array
+from scipy.sparse.linalg import cg
+from scipy.spatial.distance import cdist
+from sklearn.neighbors import kneighbors_graph
+
+RIDGES = 10.0 ** np.arange(-3, 1.1)
+"""In units of the kernel's mean diagonal."""
+_WIDTHS = (0.5, 1.0, 2.0, 4.0)
+_NEIGHBOURS = 7
+_SPREADS = (0.9, 0.99)
+_WEIGHTS = (0.5, 2.0, 8.0)
+_LEAST_PROBABILITY = 1e-4
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Kernels:
+    """Candidate kernels for K draws.
+
+    Attributes:
+        values: ``[K, candidates, rows, own]``, between all rows and the few that have a goal, which come first.
+    """
+
+    values: np.ndarray
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """Mean of the diagonal over the own rows, ``[K, candidates]``; it scales the ridge and the constant feature."""
+        own = self.values.shape[-1]
+        return np.maximum(np.einsum("kcii->kc", self.values[:, :, :own]) / own, _TINY)
+
+    @cached_property
+    def inverses(self) -> np.ndarray:
+        """(K + λ)⁻¹ for every ridge, ``[K, candidates · ridges, own, own]``."""
+        own = self.values.shape[-1]
+        eigenvalues, vectors = np.linalg.eigh(self.values[:, :, :own] + self.diagonal[:, :, None, None])
+        ridges = RIDGES[:, None] * self.diagonal[:, :, None, None]
+        damped = 1 / (np.maximum(eigenvalues, 0)[:, :, None] + ridges)
+        found = (vectors[:, :, None] * damped[:, :, :, None, :]) @ vectors[:, :, None].swapaxes(-1, -2)
+        return found.reshape(len(found), -1, own, own)
+
+    def with_features(self, features: np.ndarray) -> Kernels:
+        """These with the inner products of ``features`` ``[K, rows, F]`` added, in every weight."""
+        centred = features - features.mean(axis=1, keepdims=True)
+        norm = np.maximum(np.mean(np.sum(centred**2, axis=-1), axis=-1), _TINY)
+        products = centred @ centred[:, : self.values.shape[-1]].swapaxes(-1, -2) / norm[:, None, None]
+        return Kernels(np.concatenate([self.values + weight * products[:, None] for weight in _WEIGHTS], axis=1))
+
+    def regress(self, goal: np.ndarray, offset: np.ndarray | None = None) -> np.ndarray:
+        """Scores ``[K, rows, classes]`` of the regression on ``goal`` ``[K, own, classes]``; see the module.
+
+        Args:
+            goal: what to explain.
+            offset: what is known of it but for its scale, ``[K, rows, classes]``.
+        """
+        draws, own = np.arange(len(goal)), goal.shape[1]
+        variances = np.einsum("kcii->kci", self.inverses)[..., None]
+        residuals = self.inverses @ goal[:, None] / variances
+        scales = np.zeros(residuals.shape[:2])
+        if offset is not None:
+            # Scores of a row count up to a constant.
+            offset = offset - offset.mean(axis=-1, keepdims=True)
+            explained = self.inverses @ offset[:, None, :own] / variances
+            inner, squared = (np.sum(explained * other, axis=(-2, -1)) for other in (residuals, explained))
+            # An attacker knows the sign of what it stole.
+            scales = np.maximum(0.0, inner / np.maximum(squared, _TINY))
+            residuals = residuals - scales[..., None, None] * explained
+        best = np.mean(residuals**2, axis=(-2, -1)).argmin(axis=1)
+        candidate, scale = best // len(RIDGES), scales[draws, best][:, None, None]
+        rest = goal if offset is None else goal - scale * offset[:, :own]
+        kernels = self.values[draws, candidate] + self.diagonal[draws, candidate][:, None, None]
+        scores = kernels @ (self.inverses[draws, best] @ rest)
+        return scores if offset is None else scores + scale * offset
+
+
+def raw_kernels(own: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> dict[str, Kernels]:
+    """The kernels that raw features give, by the names of ``FAMILIES``.
+
+    Args:
+        own, targets: raw features of every draw, ``[own, f]`` and ``[targets, f]``.
+    """
+    rows = [np.concatenate(pair) for pair in zip(own, targets, strict=True)]
+    return {name: Kernels(np.stack([family(one, len(own[0])) for one in rows])) for name, family in FAMILIES.items()}
+
+
+def _scaled(rows: np.ndarray) -> list[np.ndarray]:
+    """``rows`` centred and of mean squared norm 1, standardised and on one scale."""
+    centred = rows - rows.mean(axis=0)
+    spread = centred.std(axis=0)
+    # What varies by rounding alone is no feature.
+    standardised = centred / np.where(spread > 1e-9 * spread.max(initial=0.0), spread, np.inf)
+    return [one / np.sqrt(max(np.mean(np.sum(one**2, axis=1)), _TINY)) for one in (standardised, centred)]
+
+
+def _smooth(rows: np.ndarray, own: int) -> np.ndarray:
+    found = []
+    for scaled in _scaled(rows):
+        distances = cdist(scaled, scaled[:own], "sqeuclidean")
+        median = max(float(np.median(distances)), _TINY)
+        inner = scaled @ scaled[:own].T
+        found += [inner / 2 + np.exp(-width * distances / median) for width in _WIDTHS]
+    return np.stack(found)
+
+
+def _graph(rows: np.ndarray, own: int) -> np.ndarray:
+    found = []
+    for scaled in _scaled(rows):
+        neighbours = kneighbors_graph(scaled, min(_NEIGHBOURS, len(scaled) - 1))
+        adjacency = neighbours.maximum(neighbours.T)
+        roots = diags_array(1 / np.sqrt(np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1.0)))
+        normalised = roots @ adjacency @ roots
+        for spread in _SPREADS:
+            system = eye_array(len(rows)) - spread * normalised
+            reached = np.stack([cg(system, start, rtol=1e-10)[0] for start in np.eye(own, len(rows))], axis=1)
+            found.append(reached / np.trace(reached[:own]) * own)
+    return np.stack(found)
+
+
+def _blind(rows: np.ndarray, own: int) -> np.ndarray:
+    return np.zeros((1, len(rows), own))
+
+
+BLIND = "loot"
+FAMILIES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"kernel": _smooth, "graph": _graph, BLIND: _blind}
+"""name -> candidates ``[candidates, rows, own]`` from raw rows, of which the first ``own`` have a goal."""
+
+
+def log_odds(answers: np.ndarray) -> np.ndarray:
+    """Logits, up to a constant per row, behind probabilities ``[..., classes]``."""
+    logits = np.log(np.maximum(answers, _LEAST_PROBABILITY))
+    return logits - logits.mean(axis=-1, keepdims=True)
+
+
+def pooled(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of several models' ``scores`` ``[K, rows, classes]``, each on the scale of its own spread in a draw."""
+    return np.mean([one / np.maximum(one.std(axis=(1, 2), keepdims=True), _TINY) for one in scores], axis=0)
+
+
+def unaided(kernels: Mapping[str, Kernels], goals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What can be made of ``goals`` without loot: scores ``[K, rows, classes]`` by the name of the model."""
+    return _from_every_goal({name: kernels[name].regress for name in FAMILIES if name != BLIND}, goals)
+
+
+def stacked(
+    kernels: Mapping[str, Kernels], goals: Mapping[str, np.ndarray], readouts: np.ndarray, sums: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """What can be made of ``goals`` with loot: scores ``[K, rows, classes]`` by the name of the model.
+
+    Args:
+        kernels: see ``raw_kernels``.
+        goals: name -> what to explain of the own rows, ``[K, own, classes]``.
+        readouts: what the stolen circuits give for all rows, ``[K, rows, F]``.
+        sums: what the known head makes of the stolen readouts, ``[K, rows, classes]``, or ``None`` where it is not known.
+    """
+    models: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    for name in FAMILIES:
+        aided = kernels[name].with_features(readouts)
+        models[f"{name}, readouts"] = aided.regress
+        if sums is not None:
+            models[f"{name}, sums"] = partial(kernels[name].regress, offset=sums)
+            models[f"{name}, both"] = partial(aided.regress, offset=sums)
+    return _from_every_goal(models, goals)
+
+
+def _from_every_goal(models: Mapping[str, Callable[[np.ndarray], np.ndarray]], goals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every model fitted to every goal, and the mean of what it makes of them."""
+    found: dict[str, np.ndarray] = {}
+    for name, model in models.items():
+        scores = {goal: model(values) for goal, values in goals.items()}
+        found |= {f"{name}, from {goal}": one for goal, one in scores.items()}
+        if len(scores) > 1:
+            found[f"{name}, from {' and '.join(scores)}"] = pooled(list(scores.values()))
+    return found
