@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from planted import HOLDS_PARITY, gates, parity_file, planted_scenario
+from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from sklearn.preprocessing import StandardScaler
 
 from qumos_env.design import Design
 from qumos_env.evaluation.controls import RAW_CONTROLS, reference_qnn
@@ -22,7 +25,7 @@ from qumos_env.evaluation.thief import TIERS, Thief
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
-from qumos_env.scenario import Scenario, parse_scenario
+from qumos_env.scenario import Scenario, list_scenarios, load_scenario, parse_scenario
 from qumos_env.scenario.sections import ModelSection, ThreatSection
 
 
@@ -38,7 +41,7 @@ def attack(
 def parity(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     """Two draws of parity data."""
     path = parity_file(tmp_path_factory.mktemp("data"))
-    return planted_scenario(path, draws={"count": 2, "thief_rows_per_class": 8}, threat={"steps": 60})
+    return planted_scenario(path, draws={"count": 2, "thief_rows_per_class": 8}, threat={"steps": 60, "tiers": ["stacked", *TIERS]})
 
 
 @pytest.fixture(scope="module")
@@ -212,16 +215,52 @@ def test_the_service_is_distilled_by_guessing_the_rest() -> None:
     np.testing.assert_allclose(copied, answers, atol=0.02)
 
 
-@given(st.integers(3, 12), st.integers(1, 30), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=30)
-def test_fit_encoding_is_ridge_regression(rows: int, width: int, seed: int) -> None:
-    """The same map as scikit-learn's, with more features than rows and with fewer."""
-    generator = np.random.default_rng(seed)
-    features, angles = generator.normal(2, 3, (rows, width)), generator.uniform(0, np.pi, (rows, 4))
-    targets = generator.normal(2, 3, (7, width))
-    alpha = 1e-3 * np.mean(np.sum((features - features.mean(axis=0)) ** 2, axis=1))
-    expected = Ridge(alpha=alpha).fit(features, angles).predict(targets)
-    np.testing.assert_allclose(fit_encoding(features, angles, targets), expected, rtol=1e-6, atol=1e-6)
+@pytest.mark.parametrize(("rows", "width"), [(5, 3), (8, 6), (6, 20)])
+def test_fit_encoding_is_the_ridge_regression_that_predicts_a_left_out_row_best(rows: int, width: int) -> None:
+    """Oracle: scikit-learn's ridge refitted without each row, in every scale; with more features than rows and with fewer."""
+    generator = np.random.default_rng(rows)
+    scale = 10.0 ** generator.uniform(-2, 2, width)
+    features, targets = generator.normal(2, 1, (rows, width)) * scale, generator.normal(2, 1, (40, width)) * scale
+    angles = features @ generator.normal(size=(width, 2)) / scale.max() + generator.normal(0, 0.1, (rows, 2))
+    together = np.concatenate([features, targets])
+    scales = [together - together.mean(axis=0), StandardScaler().fit_transform(together)]
+    for components in (2, 4):
+        if components <= width:
+            scales.append(StandardScaler().fit_transform(PCA(components).fit_transform(together)))
+    best: list[tuple[float, np.ndarray]] = [(np.inf, angles)] * 2
+    for scaled in scales:
+        scaled = scaled / np.sqrt(np.mean(np.sum(scaled**2, axis=1)))
+        for alpha in rows * 10.0 ** np.arange(-6, 3.1, 0.5):
+            left_out = cross_val_predict(Ridge(alpha), scaled[:rows], angles, cv=LeaveOneOut())
+            predicted = Ridge(alpha).fit(scaled[:rows], angles).predict(scaled[rows:])
+            for qubit, error in enumerate(np.mean((left_out - angles) ** 2, axis=0)):
+                if error < best[qubit][0] * (1 - 1e-9):
+                    best[qubit] = error, predicted[:, qubit]
+    expected = np.stack([predicted for _, predicted in best], axis=1)
+    np.testing.assert_allclose(fit_encoding(features, angles, targets), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list_scenarios())
+def test_the_thiefs_encoding_is_near_the_best_that_its_rows_allow(name: str) -> None:
+    """Chosen by what is left out it errs hardly more than the linear fit that would be chosen by the true angles."""
+    workload = Workload(load_scenario(name))
+    features = workload.protocol.dataset.features
+    fitted, possible = [], []
+    for draw in workload.draws(0, "test")[:4]:
+        rows = np.concatenate([draw.rows.tuning, draw.rows.test])
+        truth = draw.owner.transform(features[rows])
+        together = features[np.concatenate([draw.rows.thief, rows])]
+        known = len(draw.rows.thief)
+        scales = [together - together.mean(axis=0), StandardScaler().fit_transform(together)]
+        scales.append(StandardScaler().fit_transform(PCA(min(truth.shape[1], *together.shape)).fit_transform(together)))
+        errors = []
+        for scaled in scales:
+            scaled = scaled / np.sqrt(np.mean(np.sum(scaled**2, axis=1)))
+            for alpha in known * 10.0 ** np.arange(-6, 3.1):
+                errors.append(np.abs(Ridge(alpha).fit(scaled[:known], draw.queries).predict(scaled[known:]) - truth).mean())
+        fitted.append(np.abs(fit_encoding(features[draw.rows.thief], draw.queries, features[rows]) - truth).mean())
+        possible.append(min(errors))
+    assert np.mean(fitted) < 1.25 * np.mean(possible) + 0.01
 
 
 def test_fit_encoding_finds_a_linear_map() -> None:

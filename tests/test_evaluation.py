@@ -99,8 +99,9 @@ def test_json_round_trip(evaluation: Evaluation) -> None:
     flat = evaluation.to_dict()
     assert all(isinstance(value, (str, float, int, bool)) for value in flat.values())
     assert flat["rewards.accuracy"] == evaluation.rewards["accuracy"]
-    assert flat["thieves.aurora/fine-tune"] == evaluation.thieves["aurora/fine-tune"]
-    assert flat["theft_gain"] == evaluation.theft_gain == evaluation.theft - evaluation.control
+    assert flat["thieves.aurora/stacked"] == evaluation.thieves["aurora/stacked"]
+    assert flat["theft_gain"] == evaluation.theft_gain
+    assert evaluation.theft_gain in (evaluation.theft - evaluation.control, evaluation.theft - evaluation.query_control)
 
 
 def test_what_is_reported_hangs_together(evaluation: Evaluation) -> None:
@@ -113,8 +114,7 @@ def test_what_is_reported_hangs_together(evaluation: Evaluation) -> None:
         assert getattr(evaluation, name) == pytest.approx(np.mean(values))
     for name in ("accuracy", "theft", "membership_auc"):
         assert getattr(evaluation, f"{name}_se") == pytest.approx(np.std(evaluation.per_draw[name], ddof=1) / np.sqrt(3))
-    tiers = ("frozen-head", "fine-tune", "guessed-rest")
-    assert set(evaluation.thieves) == {f"{provider}/{tier}" for provider in ("aurora", "borealis") for tier in tiers}
+    assert set(evaluation.thieves) == {"aurora/stacked", "borealis/stacked"}
     assert evaluation.theft == evaluation.thieves[f"{evaluation.theft_provider}/{evaluation.theft_tier}"]
     assert evaluation.reward == pytest.approx(sum(evaluation.rewards.values()))
     advantage = np.subtract(evaluation.per_draw["accuracy"], evaluation.per_draw["control"])
@@ -174,9 +174,12 @@ def test_the_rational_thief_is_at_least_the_control() -> None:
     loot, rational = (Evaluator(tiny(threat={"thief": thief}, model={"steps": 60})).evaluate(DESIGN) for thief in ("loot", "rational"))
     for name in ("accuracy", "theft", "control", "thieves"):
         assert getattr(loot, name) == getattr(rational, name)
-    gap = max(0.0, rational.accuracy - max(rational.theft, rational.control)) / (1 - rational.chance)
+    gap = max(0.0, rational.accuracy - max(rational.theft, rational.control, rational.query_control)) / (1 - rational.chance)
     assert rational.rewards["theft"] == pytest.approx(0.5 * gap)
     assert rational.reward <= loot.reward
+
+
+TRAINED = {"tiers": ["frozen-head", "fine-tune", "guessed-rest"]}
 
 
 def planted(scenario: Scenario, accuracies: Callable[[str, str], tuple[float, float]]) -> tuple[Evaluator, Callable[..., np.ndarray]]:
@@ -201,7 +204,7 @@ def planted(scenario: Scenario, accuracies: Callable[[str, str], tuple[float, fl
 def test_the_strongest_thief_is_chosen_on_the_tuning_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The best on the scored rows by luck is not it; otherwise the maximum over thieves would be inflated."""
     figures = {("borealis", "fine-tune"): (0.9, 0.25), ("aurora", "frozen-head"): (0.5, 1.0)}
-    evaluator, attack = planted(tiny(), lambda provider, tier: figures.get((provider, tier), (0.4, 0.75)))
+    evaluator, attack = planted(tiny(threat=TRAINED), lambda provider, tier: figures.get((provider, tier), (0.4, 0.75)))
     monkeypatch.setattr(Thief, "attack", attack)
     evaluation = evaluator.evaluate(DESIGN)
     assert (evaluation.theft_provider, evaluation.theft_tier) == ("borealis", "fine-tune")
@@ -212,7 +215,7 @@ def test_the_strongest_thief_is_chosen_on_the_tuning_rows(monkeypatch: pytest.Mo
 
 def test_tuning_is_pooled_over_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thief for all draws, not the luckiest of each."""
-    evaluator, attack = planted(tiny(), lambda provider, tier: (0.75, 0.5) if provider == "aurora" else (0.5, 0.75))
+    evaluator, attack = planted(tiny(threat=TRAINED), lambda provider, tier: (0.75, 0.5) if provider == "aurora" else (0.5, 0.75))
     monkeypatch.setattr(Thief, "attack", attack)
     evaluation = evaluator.evaluate(DESIGN)
     assert evaluation.theft_provider == "aurora"
@@ -370,7 +373,7 @@ def test_wrong_requests_are_refused() -> None:
     central = ry_cz_ry((0, 0, 0, 0), ("aurora",), 1)
     with pytest.raises(QumosError, match="part 0 has 4 qubits"):
         evaluator.evaluate(central)
-    assert evaluator.evaluate(central, limits=False).thieves.keys() == {f"aurora/{t}" for t in ("frozen-head", "fine-tune", "guessed-rest")}
+    assert evaluator.evaluate(central, limits=False).thieves.keys() == {"aurora/stacked"}
     with pytest.raises(QumosError, match="part 0 has 4 qubits"):
         evaluator.evaluate(central)
 
