@@ -1,4 +1,4 @@
-"""The zoo: classical searchers, RLlib agents and hand-made baselines behind one protocol.
+"""The zoo: agents on RLlib and without it behind one protocol, and hand-made baselines.
 
 Importing this package imports neither Ray nor an agent; ``load_agent`` does that on demand.
 """

@@ -1,7 +1,7 @@
 """Hand-made designs: what a careful person would try without any search.
 
 ``encode-only`` is one idle rotation: whatever it scores comes from encoder and head alone. The others are the RY-CZ-RY
-ansatz of ``qumos_env.ansatz`` with one, two and three layers: in one piece at one provider (``centralised``), cut into
+ansatz of ``qumos_env.design.ansatz`` with one, two and three layers: in one piece at one provider (``centralised``), cut into
 runs of neighbours (``contiguous``) or dealt out by turns (``interleaved``), the same circuit on every part.
 """
 

@@ -17,10 +17,10 @@ from pydantic import Field
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
-from qumos_env.errors import QumosError, one_line
+from qumos_env.errors import QumosError, one_line, shortened
 from qumos_env.files import write_bytes
 
-from .records import Record, clipped, parse
+from .records import SHOWN, Record, parse
 
 _WEIGHTS, _OPTIMIZER, _OWN = "weights", "optimizer", "own"
 _STEP, _MOMENTS = "step", ("exp_avg", "exp_avg_sq")
@@ -77,7 +77,7 @@ def load(path: Path, learners: LearnerGroup) -> dict[str, float]:
             adam[number] = {moment: _take(path, arrays, f"{_OPTIMIZER}/{number}/{moment}", value) for moment in _MOMENTS}
             adam[number][_STEP] = float(_take(path, arrays, f"{_OPTIMIZER}/{number}/{_STEP}", np.zeros(())))
     if arrays:
-        raise QumosError(f"{path}: {clipped(next(iter(arrays)))} is not part of this agent")
+        raise QumosError(f"{path}: {shortened(next(iter(arrays)), SHOWN)} is not part of this agent")
     learner[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID] = new
     optimizer["state"]["state"] = adam
     # Without its sequence number, which would have RLlib keep the weights of a fresh network.
@@ -96,7 +96,7 @@ def _read(path: Path, size: int) -> dict[str, np.ndarray]:
             return {name: np.asarray(arrays[name]) for name in arrays}
     # All that zipfile and NumPy raise over bytes that somebody else wrote.
     except (ArithmeticError, EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise QumosError(f"{path}: not a checkpoint ({clipped(one_line(error))})") from error
+        raise QumosError(f"{path}: not a checkpoint ({one_line(error, SHOWN)})") from error
 
 
 def _take(path: Path, arrays: dict[str, np.ndarray], name: str, like: np.ndarray) -> np.ndarray:

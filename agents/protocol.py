@@ -1,4 +1,4 @@
-"""What every searcher and agent is to the rest: a function from a ``SearchTask`` to a stream of ``Trial``.
+"""What every agent is to the rest: a function from a ``SearchTask`` to a stream of ``Trial``.
 
 The budget of a search is a number of *distinct* designs: a design met again costs an episode but no evaluation. A search
 also ends after ``EPISODES_PER_BUDGET`` times as many episodes, for agents that collapse onto designs they know, and as soon
@@ -76,7 +76,7 @@ class SearchTask:
     Attributes:
         scenario: the problem.
         budget: how many distinct designs may be evaluated, the ones in ``starts`` and ``history`` included.
-        seed: seed of the searcher's own randomness; evaluations use the scenario's seed.
+        seed: seed of the agent's own randomness; evaluations use the scenario's seed.
         workers: processes that evaluate at the same time; 0 evaluates in this process.
         cache: path of the evaluation cache shared by the processes, or ``None``.
         settings: the agent's settings, see ``agents.settings``.

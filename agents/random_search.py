@@ -1,4 +1,4 @@
-"""Random search: independent random designs, the yardstick of every other searcher."""
+"""Random search: independent random designs, the yardstick of every other agent."""
 
 from __future__ import annotations
 

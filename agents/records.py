@@ -6,11 +6,12 @@ from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qumos_env.errors import QumosError, one_line, unknown
+from qumos_env.errors import QumosError, one_line, shortened, unknown
 
 LARGEST = 10**9
 """Above any count that makes sense by a factor of a thousand."""
-_SHOWN = 80
+SHOWN = 80
+"""Characters of a text from a file or a command line that a message quotes."""
 
 
 class Record(BaseModel):
@@ -38,21 +39,16 @@ def parse(kind: type[R], data: object, where: str, *, what: str = "field") -> R:
         return kind.model_validate_json(data) if isinstance(data, bytes) else kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = clipped(".".join(str(step) for step in first["loc"]))
+        place = shortened(".".join(str(step) for step in first["loc"]), SHOWN)
         message = one_line(first["msg"].removeprefix("Value error, "))
         if first["type"] == "json_invalid":
             message = f"not JSON ({message.removeprefix('Invalid JSON: ')})"
         elif first["type"] == "extra_forbidden":
-            message = str(unknown(f"{what} in {where}", clipped(str(first["loc"][-1])), _fields(kind, first["loc"][:-1])))
+            message = str(unknown(f"{what} in {where}", str(first["loc"][-1]), _fields(kind, first["loc"][:-1])))
             raise QumosError(message) from error
         elif place:
             message = f"{place}: {message}"
-        raise QumosError(f"{where}: {clipped(message, 3 * _SHOWN)}") from error
-
-
-def clipped(text: str, length: int = _SHOWN) -> str:
-    """``text``, cut where it is longer than ``length``: what a file holds may be as long as it likes."""
-    return text if len(text) <= length else text[: length - 1] + "…"
+        raise QumosError(f"{where}: {shortened(message, 3 * SHOWN)}") from error
 
 
 def _fields(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

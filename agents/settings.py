@@ -13,10 +13,10 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from qumos_env.errors import QumosError
+from qumos_env.errors import QumosError, shortened
 from qumos_env.files import read_toml
 
-from .records import Record, clipped, parse
+from .records import SHOWN, Record, parse
 
 # Bounds a thousand times what anyone needs: they catch slips, and files that mean harm.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -77,9 +77,9 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, object]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise QumosError(f"setting {clipped(pair)!r}: write it as key=value")
+            raise QumosError(f"setting {shortened(pair, SHOWN)!r}: write it as key=value")
         try:
             overrides[key.strip()] = tomllib.loads(f"value = {value}")["value"]
         except (ValueError, RecursionError) as error:
-            raise QumosError(f"setting {clipped(pair)!r}: {clipped(value)!r} is not a TOML value") from error
+            raise QumosError(f"setting {shortened(pair, SHOWN)!r}: {shortened(value, SHOWN)!r} is not a TOML value") from error
     return overrides

@@ -290,7 +290,7 @@ def test_the_last_slot_admits_only_trainable_gates() -> None:
 
 
 def test_only_rzz_spans_parts_and_only_while_cuts_are_left() -> None:
-    """The rule of gate cuts, in gates and in blocks; a cut does not need rzz at the provider, but measurement in mid-circuit."""
+    """The rule of gate cuts, in gates and in blocks; a cut does not need rzz at the provider, but a qubit for its ancilla."""
     for vocabulary in ("gates", "blocks", "both"):
         limits = {"qubits": 4, "max_part_qubits": 2, "max_gates": 20, "max_gate_cuts": 2, "vocabulary": vocabulary}
         state = start(make(limits), (0, 1, 0, 1), (0, 1))

@@ -243,7 +243,7 @@ SCENARIO_FIELDS: list[Any] = [
     ("providers__0__max_parts", 10**9, ["providers.0.max_parts", "100"]),
     ("providers__0__price", 1e300, ["providers.0.price"]),
     ("providers__0__gates", ["ry"] * 101, ["providers.0.gates", "100"]),
-    ("providers__0__device", "x" * 5000, ["providers.0", "unknown provider profile"]),
+    ("providers__0__device", "x" * 5000, ["providers.0", "unknown device profile"]),
     ("providers__0__device", "x" * 300 + ".toml", ["providers.0", "File name too long"]),
     ("calibration", {"designs": 10**400}, ["calibration.designs", "2**63"]),
     ("calibration", {"reason": "x" * 20_000}, ["calibration.reason", "10,000 characters"]),

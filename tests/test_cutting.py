@@ -8,6 +8,7 @@ from itertools import product
 import cirq
 import numpy as np
 import pytest
+from cut_variance import predicted_variance
 from scipy import stats
 
 from qumos_env.deployment.qasm import to_openqasm3
@@ -188,7 +189,7 @@ def test_estimates_from_shots_have_the_predicted_mean_and_variance(case: str, sh
     angles, inputs = drawn(design, models=1, rows=1)
     engine = CutEngine(design, "ry")
     exact = engine.run(angles, inputs)
-    predicted = engine.predicted_variance(angles, exact, shots)[0, 0]
+    predicted = predicted_variance(engine, angles, exact, shots)[0, 0]
     estimates = engine.reconstruct(angles, engine.run(angles, np.repeat(inputs, repeats, axis=1), shots, np.random.default_rng(7)))[0]
     errors = (estimates.mean(axis=0) - uncut(design, angles[0], inputs[0, 0])) / np.sqrt(predicted / repeats)
     assert np.abs(errors).max() < 4
@@ -201,7 +202,7 @@ def test_standardised_errors_of_many_rows_follow_chi_square() -> None:
     angles, inputs = drawn(design, models=1, rows=400)
     engine = CutEngine(design, "ry")
     exact = engine.run(angles, inputs)
-    mean, variance = engine.reconstruct(angles, exact), engine.predicted_variance(angles, exact, 2000)
+    mean, variance = engine.reconstruct(angles, exact), predicted_variance(engine, angles, exact, 2000)
     found = engine.reconstruct(angles, engine.run(angles, inputs, 2000, np.random.default_rng(8)))
     squares = ((found - mean) ** 2 / variance)[0].sum(axis=0)
     low, high = stats.chi2.ppf([1e-4, 1 - 1e-4], 400)

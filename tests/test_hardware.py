@@ -1,4 +1,4 @@
-"""Provider profiles, native circuits and estimates, held against Cirq's simulator, networkx, scipy and figures worked out by hand."""
+"""Device profiles, native circuits and estimates, held against Cirq's simulator, networkx, scipy and figures worked out by hand."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ from qumos_env.errors import QumosError
 from qumos_env.hardware import profile as profile_module
 from qumos_env.hardware.counting import exact_counts, quick_counts
 from qumos_env.hardware.estimate import JobEstimate, Share, circuit_error, estimate_parts, inference_job, shot_seconds, training_job
-from qumos_env.hardware.profile import ProviderProfile, Queue, list_profiles, load_profile, noise_spec, parse_profile
+from qumos_env.hardware.profile import DeviceProfile, Queue, list_profiles, load_profile, noise_spec, parse_profile
 from qumos_env.hardware.topology import KINDS
 from qumos_env.hardware.transpile import NativeCircuit, representative, route, transpile, transpile_part
 
@@ -63,7 +63,7 @@ def infidelity(native: NativeCircuit, logical: cirq.AbstractCircuit) -> float:
     return 1 - abs(np.vdot(wanted, tensor.transpose(axes).reshape(wanted.shape))) / 2**n
 
 
-def assert_native(native: NativeCircuit, profile: ProviderProfile) -> None:
+def assert_native(native: NativeCircuit, profile: DeviceProfile) -> None:
     two_qubit = {
         "cz": lambda gate: gate == cirq.CZ,
         "sqrt-iswap": lambda gate: cirq.equal_up_to_global_phase(gate, cirq.SQRT_ISWAP),
@@ -419,7 +419,7 @@ class TestQueues:
         assert set(queue.sample(np.random.default_rng(0), 5)) == {median}
 
     @pytest.mark.parametrize("profiles", [PAIR, PAIR | {"fast": load_profile("ideal")}])
-    def test_the_slowest_of_several(self, profiles: dict[str, ProviderProfile]):
+    def test_the_slowest_of_several(self, profiles: dict[str, DeviceProfile]):
         parts = estimate_parts(DESIGN, profiles, "ry")
         job = inference_job(parts, rows=200, shots=2000)
         times = job.sample(np.random.default_rng(0), 400_000)

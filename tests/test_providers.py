@@ -1,4 +1,4 @@
-"""Provider profiles: error rates, what they become in the simulation, and that a profile without them leaves no trace."""
+"""Noise of providers: error rates, what they become in the simulation, and that a provider without them leaves no trace."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from qumos_env.attacks.results import Measurement
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import contiguous, interleaved, ry_cz_ry
 from qumos_env.design.circuits import Fragment, part_fragments
+from qumos_env.design.encodings import AXES, Axis
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.workload import Workload
@@ -305,6 +306,14 @@ def test_what_cannot_be_recovered_says_why() -> None:
     assert not missing.interval.known and "more than once" in missing.note
     assert measurements["aurora, known gates: unitary distance"].values.max() < 1e-5
     assert measurements["borealis, black box: readout error"].values.max() < 1e-3
+
+
+def test_an_axis_from_outside_says_how_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attack has no list of axes of its own: what counts as recovered is what the axis's entry says."""
+    monkeypatch.setitem(AXES, "swung", Axis("swung", lambda angle, qubit: cirq.rz(angle).on(qubit), prepared=True, seen="X"))
+    small = Design((0, 0, 1, 1, 1, 1), ("aurora", "borealis"), gates("ry 0, cz 0 1, ry 2"))
+    found = named(transpiled_theft.run(trained(small, data={"axis": "swung"})).measurements)
+    assert found["aurora: encoding axes recovered"].values.tolist() == [1.0, 1.0]
 
 
 def test_one_seed_one_result(victim: Service, measurements: dict[str, Measurement]) -> None:

@@ -23,9 +23,9 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, field_validator
 
 from agents.protocol import Scalar, Trial
-from agents.records import LARGEST, Record, clipped, parse
+from agents.records import LARGEST, SHOWN, Record, parse
 from qumos_env import Design
-from qumos_env.errors import QumosError, one_line
+from qumos_env.errors import QumosError, one_line, shortened
 from qumos_env.files import check_target, write_text
 from qumos_env.scenario import Scenario, parse_scenario
 
@@ -245,7 +245,7 @@ def folder_at(path: str | Path) -> Path:
         problem: object = f"longer than {_LONGEST_PATH} characters"
     except (OSError, RuntimeError, ValueError) as error:
         problem = one_line(error)
-    raise QumosError(f"{clipped(str(path))!r}: not a path ({problem})")
+    raise QumosError(f"{shortened(str(path), SHOWN)!r}: not a path ({problem})")
 
 
 def files_of_run(folder: Path) -> Collection[str] | None:

@@ -15,7 +15,7 @@ from ..scenario import load_scenario
 from .app import DesignArgument, JsonOption, ScenarioOption, app, console
 
 if TYPE_CHECKING:
-    from ..hardware.profile import ProviderProfile
+    from ..hardware.profile import DeviceProfile
 
 devices_app = typer.Typer(help="List and show device profiles.", no_args_is_help=True)
 app.add_typer(devices_app, name="devices")
@@ -141,13 +141,13 @@ def costs(
         console().print("over the scenario's budget", style="yellow")
 
 
-def _profile_data(profile: ProviderProfile) -> dict[str, Any]:
+def _profile_data(profile: DeviceProfile) -> dict[str, Any]:
     """Plain JSON: a lifetime without end is null, ``sources`` is a table, and what is assumed is named."""
     data: dict[str, Any] = json.loads(profile.model_dump_json())
     return data | {"qubits": profile.n_qubits, "sources": dict(profile.sources), "assumed": list(profile.assumed)}
 
 
-def _value(profile: ProviderProfile, figure: str) -> str:
+def _value(profile: DeviceProfile, figure: str) -> str:
     section, _, field = figure.partition(".")
     if figure == "topology":
         return f"{profile.topology.kind}, {profile.n_qubits} qubits"

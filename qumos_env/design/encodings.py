@@ -29,7 +29,7 @@ class Axis:
         name: in scenario files.
         rotation: ``(angle or symbol, qubit) -> cirq.Operation``, also what re-uploading does.
         prepared: whether the qubit starts in an equal superposition: a rotation about Z only shows on one.
-        seen: the Pauli axis about which the encoding turns the qubit, seen from |0⟩.
+        seen: the Pauli axis about which the encoding turns the qubit, seen from |0⟩: behind an H, Z is X.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 An episode goes through phases that only move forward: *cut* (each qubit goes to a part), *assign* (each part goes to a
 provider), *gates*, and at last *shots* and *finish*. ``ActionTable`` lists the actions of a scenario; ``DesignState`` knows
-which are valid now. Searchers and the environment both play through ``DesignState``, so they obey the same rules.
+which are valid now. Agents and the environment both play through ``DesignState``, so they obey the same rules.
 """
 
 from __future__ import annotations

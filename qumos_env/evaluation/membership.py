@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from ..errors import QumosError
-from .roc import auc as auc
+from .roc import auc
 from .terms import Subject, TermResult, term
 from .workload import PreparedDraw
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import QumosError
 from .interaction import class_of
-from .profile import NativeGates, ProviderProfile, Times
+from .profile import DeviceProfile, NativeGates, Times
 from .rewriting import pair_runs
 from .synthesis import native_count, phased_xz, synthesise_gate
 from .transpile import NativeCircuit, route
@@ -56,7 +56,7 @@ def exact_counts(native: NativeCircuit, times: Times) -> GateCounts:
 
 
 @lru_cache(maxsize=4096)
-def quick_counts(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> GateCounts:
+def quick_counts(circuit: cirq.FrozenCircuit, profile: DeviceProfile) -> GateCounts:
     """The counts of ``transpile_part``, nearly.
 
     Two-qubit gates are exact, but where the root of iSWAP is native and the number depends on the angles. A gate more can mean a native

@@ -19,13 +19,13 @@ from ..design.circuits import part_fragments
 from ..design.gate_cuts import variant_counts
 from ..errors import QumosError, unknown
 from .counting import GateCounts, exact_counts, quick_counts
-from .profile import ProviderProfile, Queue
+from .profile import DeviceProfile, Queue
 from .transpile import transpile_part
 
 _TAIL = 1e-12  # share of the slowest jobs that the mean waiting time leaves out
 
 
-def circuit_error(counts: GateCounts, profile: ProviderProfile) -> float:
+def circuit_error(counts: GateCounts, profile: DeviceProfile) -> float:
     """Probability that something goes wrong in one run: 1 − the product of the fidelities of all gates and measurements.
 
     The estimated success probability of Murali et al., "Noise-adaptive compiler mappings for noisy intermediate-scale quantum computers"
@@ -36,7 +36,7 @@ def circuit_error(counts: GateCounts, profile: ProviderProfile) -> float:
     return 1 - gates * (1 - errors.readout) ** counts.n_qubits
 
 
-def shot_seconds(counts: GateCounts, profile: ProviderProfile) -> float:
+def shot_seconds(counts: GateCounts, profile: DeviceProfile) -> float:
     """Seconds of one run: gates, readout and reset."""
     return counts.seconds + profile.times.readout + profile.times.reset
 
@@ -56,7 +56,7 @@ class PartEstimate:
     """
 
     provider: str
-    profile: ProviderProfile
+    profile: DeviceProfile
     counts: GateCounts
     angles: int
     variants: int
@@ -65,7 +65,7 @@ class PartEstimate:
 
 
 def estimate_parts(
-    design: Design, profiles: Mapping[str, ProviderProfile], axis: str, *, quick: bool = False
+    design: Design, profiles: Mapping[str, DeviceProfile], axis: str, *, quick: bool = False
 ) -> tuple[PartEstimate, ...]:
     """The parts of ``design``, each on the device of its provider; variants of a cut part are counted without their local gates.
 

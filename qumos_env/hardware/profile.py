@@ -1,4 +1,4 @@
-"""Profiles of provider families: what a device can run, how well, how fast, for how much, and where each figure comes from.
+"""Device profiles: what a family of devices can run, how well, how fast, for how much, and where each figure comes from.
 
 A profile is a TOML file. Those of the package lie in ``profiles``; any other file is loaded by its path. Every figure needs a source:
 a publication, or ``assumed`` and why.
@@ -147,7 +147,7 @@ def _flat(value: object, deepest: int = 4) -> object:
     return tuple(sorted(pairs, key=lambda pair: pair[0]))
 
 
-class ProviderProfile(_Section):
+class DeviceProfile(_Section):
     """A family of devices that one provider offers.
 
     Attributes:
@@ -179,7 +179,7 @@ class ProviderProfile(_Section):
     ]
 
     @model_validator(mode="after")
-    def _possible(self) -> ProviderProfile:
+    def _possible(self) -> DeviceProfile:
         times, errors = self.times, self.errors
         if times.t2 > 2 * times.t1:
             raise ValueError(f"times.t2 is {times.t2:g} s, at most twice times.t1 ({times.t1:g} s) is possible")
@@ -196,7 +196,7 @@ class ProviderProfile(_Section):
         return self
 
     @model_validator(mode="after")
-    def _sourced(self) -> ProviderProfile:
+    def _sourced(self) -> DeviceProfile:
         known = {*self.figures, *(figure.partition(".")[0] for figure in self.figures)}
         for name, text in self.sources:
             if name not in known:
@@ -242,7 +242,7 @@ def _idle_fidelity(times: Times, seconds: float) -> float:
     return (2 - -math.expm1(-seconds / times.t1) + 2 * math.exp(-seconds / times.t2)) / 4
 
 
-def noise_spec(profile: ProviderProfile) -> NoiseSpec:
+def noise_spec(profile: DeviceProfile) -> NoiseSpec:
     """The noise of ``profile`` as the simulation takes it: every native gate has the average infidelity that the profile states.
 
     The simulation damps each qubit of a gate alike, so damping is that of a one-qubit gate's duration. Depolarisation behind it is chosen
@@ -277,7 +277,7 @@ def list_profiles() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _folder().glob("*.toml")))
 
 
-def load_profile(name_or_path: str | Path) -> ProviderProfile:
+def load_profile(name_or_path: str | Path) -> DeviceProfile:
     """The profile of that name, or the one in that TOML file.
 
     Raises:
@@ -290,26 +290,26 @@ def load_profile(name_or_path: str | Path) -> ProviderProfile:
     elif text.endswith(".toml") or os.sep in text:
         path = Path(text)
     elif text in NO_GATE_CIRCUITS:
-        raise QumosError(f"provider profile {text!r}: {NO_GATE_CIRCUITS[text]}, which runs no gate circuits")
+        raise QumosError(f"device profile {text!r}: {NO_GATE_CIRCUITS[text]}, which runs no gate circuits")
     else:
-        raise unknown("provider profile", text, list_profiles())
+        raise unknown("device profile", text, list_profiles())
     stamp = file_status(path).st_mtime_ns
     return _read(path.resolve(), stamp)
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, stamp: int) -> ProviderProfile:
+def _read(path: Path, stamp: int) -> DeviceProfile:
     return parse_profile(read_toml(path), where=str(path))
 
 
-def parse_profile(data: object, where: str = "provider profile") -> ProviderProfile:
+def parse_profile(data: object, where: str = "device profile") -> DeviceProfile:
     """The profile in plain data, as TOML or JSON reads it.
 
     Raises:
         QumosError: names ``where``, the field and what is wrong with it.
     """
     try:
-        return ProviderProfile.model_validate(data)
+        return DeviceProfile.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] == "union_tag_not_found":
@@ -319,4 +319,4 @@ def parse_profile(data: object, where: str = "provider profile") -> ProviderProf
 
 def _fields(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[Any, type[BaseModel]] = {"errors": Errors, "times": Times, "price": Price, "queue": Queue, **KINDS}
-    return list(sections[location[-1]].model_fields if location else ProviderProfile.model_fields)
+    return list(sections[location[-1]].model_fields if location else DeviceProfile.model_fields)

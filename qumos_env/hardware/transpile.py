@@ -16,7 +16,7 @@ import numpy as np
 from networkx.algorithms.isomorphism import GraphMatcher
 
 from ..errors import QumosError
-from .profile import ProviderProfile
+from .profile import DeviceProfile
 from .rewriting import rewritten
 
 MAX_MATCHED_QUBITS = 8
@@ -47,7 +47,7 @@ class NativeCircuit:
 
 
 @lru_cache(maxsize=256)
-def transpile(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> NativeCircuit:
+def transpile(circuit: cirq.FrozenCircuit, profile: DeviceProfile) -> NativeCircuit:
     """``circuit`` as the device of ``profile`` runs it; the same gates in every process and on every processor.
 
     Args:
@@ -62,7 +62,7 @@ def transpile(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> NativeCi
     try:
         operations = rewritten(routed.circuit, profile.native_gates)
     except QumosError as error:
-        raise QumosError(f"provider profile {profile.name}: {error}") from error
+        raise QumosError(f"device profile {profile.name}: {error}") from error
     packed = cirq.FrozenCircuit(operations)
     return NativeCircuit(
         packed,
@@ -76,7 +76,7 @@ def transpile(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> NativeCi
 
 
 @lru_cache(maxsize=1024)
-def transpile_part(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> NativeCircuit:
+def transpile_part(circuit: cirq.FrozenCircuit, profile: DeviceProfile) -> NativeCircuit:
     """``transpile`` with a fixed random angle for every symbol: as many gates as for almost all inputs and trained angles.
 
     Angles of special value, such as features at the end of their range, can only need fewer.
@@ -101,7 +101,7 @@ class RoutedCircuit:
     ends: tuple[int, ...]
 
 
-def route(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> RoutedCircuit:
+def route(circuit: cirq.FrozenCircuit, profile: DeviceProfile) -> RoutedCircuit:
     """Places ``circuit`` on the device of ``profile`` and adds the swaps it needs.
 
     Raises:
@@ -109,9 +109,9 @@ def route(circuit: cirq.FrozenCircuit, profile: ProviderProfile) -> RoutedCircui
     """
     logical = [qubit for qubit in sorted(circuit.all_qubits()) if isinstance(qubit, cirq.LineQubit)]
     if not logical or len(logical) < len(circuit.all_qubits()):
-        raise QumosError(f"provider profile {profile.name}: a circuit on line qubits is needed")
+        raise QumosError(f"device profile {profile.name}: a circuit on line qubits is needed")
     if len(logical) > profile.n_qubits:
-        raise QumosError(f"provider profile {profile.name}: {profile.n_qubits} qubits, the circuit has {len(logical)}")
+        raise QumosError(f"device profile {profile.name}: {profile.n_qubits} qubits, the circuit has {len(logical)}")
     numbers = tuple(qubit.x for qubit in logical)
     starts = _swap_free(_interactions(circuit, logical), profile)
     if starts is not None:
@@ -145,7 +145,7 @@ def _interactions(circuit: cirq.FrozenCircuit, logical: list[cirq.LineQubit]) ->
 
 
 @lru_cache(maxsize=1024)
-def _swap_free(interactions: tuple[int, tuple[tuple[int, int], ...]], profile: ProviderProfile) -> tuple[int, ...] | None:
+def _swap_free(interactions: tuple[int, tuple[tuple[int, int], ...]], profile: DeviceProfile) -> tuple[int, ...] | None:
     """Device qubits on which all interacting pairs are coupled, or ``None`` where none are found."""
     width, pairs = interactions
     if profile.topology.complete:
@@ -166,6 +166,6 @@ def _swap_free(interactions: tuple[int, tuple[tuple[int, int], ...]], profile: P
 
 
 @lru_cache(maxsize=32)
-def _device(profile: ProviderProfile) -> tuple[networkx.Graph, cirq.LineInitialMapper]:
+def _device(profile: DeviceProfile) -> tuple[networkx.Graph, cirq.LineInitialMapper]:
     device = networkx.relabel_nodes(profile.topology.graph(), cirq.LineQubit)
     return device, cirq.LineInitialMapper(device)

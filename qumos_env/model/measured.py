@@ -47,9 +47,9 @@ class MeasuredCircuits:
         """⟨Z⟩ float ``[M, rows, n_qubits]`` for ``angles`` ``[M, n_trainable]`` and ``inputs`` ``[M, rows, n_qubits]``.
 
         With shots, every variant of every part of a design with gate cuts is run that often, and ⟨Z⟩ is the product-of-means estimate from
-        their results (see ``cutting.estimator``), which may leave [-1, 1]. Its variance is that of ``CutEngine.predicted_variance``: more
-        than the uncut circuit's from as many runs in all, often less than from as many shots. With noise too it is the uncut circuit that
-        is sampled, each cut gate with the noise of one-qubit gates, so the variance of those answers is that of the uncut circuit.
+        their results (see ``cutting.estimator``), which may leave [-1, 1]. Its variance is more than the uncut circuit's from as many runs
+        in all, often less than from as many shots. With noise too it is the uncut circuit that is sampled, each cut gate with the noise of
+        one-qubit gates, so the variance of those answers is that of the uncut circuit.
 
         ``keys`` seed the shots of each of the M models.
 

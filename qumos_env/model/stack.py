@@ -74,7 +74,7 @@ class FragmentEngine:
 
 
 class CircuitStack:
-    """Blocks side by side, as one map from register angles to ⟨Z⟩ of the register, for M models at once.
+    """Fragments side by side, as one map from register angles to ⟨Z⟩ of the register, for M models at once.
 
     Args:
         fragments: on distinct qubits; qubits in no fragment read 0.

@@ -1,4 +1,4 @@
-"""Provider profiles: what an isolated quantum provider can run."""
+"""Providers: what an isolated quantum provider can run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SerializerFuncti
 
 from ..design.gates import REGISTRY
 from ..errors import QumosError, shown
-from ..hardware.profile import Probability, ProviderProfile, load_profile
+from ..hardware.profile import DeviceProfile, Probability, load_profile
 from ..hardware.profile import noise_spec as device_noise
 from ..simulation.channels import NoiseSpec, ReadoutError
 from .sections import MOST_AMOUNT, MOST_PARTS, MOST_WIDTH, GateNames, Identifier, PathOrName
@@ -53,7 +53,8 @@ class Provider(BaseModel):
         name: the name used in designs and bundles.
         max_qubits: widest part it runs, at most 10,000.
         max_parts: how many parts it takes, at most 100.
-        gates: the gates of the registry it runs.
+        gates: the gates of the registry that a design may place there; those of the encoding, and RZ and CX in the variants of a gate
+            cut, every provider runs.
         mid_circuit_measurement: whether it can measure before the end of a circuit. A fact about it and no rule: the measured variant of a
             gate cut needs an ancilla instead, see ``DesignLimits``.
         price: cost of one gate, relative to a one-qubit gate on an ideal provider, at most 10¹².
@@ -91,7 +92,7 @@ class Provider(BaseModel):
         return {"noise": NoiseProfile.of(device_noise(profile))} | filled
 
     @property
-    def profile(self) -> ProviderProfile | None:
+    def profile(self) -> DeviceProfile | None:
         """The profile of its device, if it names one."""
         return None if self.device is None else load_profile(self.device)
 
@@ -120,7 +121,7 @@ def noise_spec(profile: NoiseProfile) -> NoiseSpec | None:
     )
 
 
-def device_profiles(providers: Sequence[Provider]) -> dict[str, ProviderProfile]:
+def device_profiles(providers: Sequence[Provider]) -> dict[str, DeviceProfile]:
     """The profiles of the providers' devices by the names of the providers; those without a device are left out."""
     found = {provider.name: provider.profile for provider in providers}
     return {name: profile for name, profile in found.items() if profile is not None}

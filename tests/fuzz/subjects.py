@@ -157,7 +157,7 @@ def _profile(generator: np.random.Generator, folder: Path) -> Reading:
     return lambda: look_at(load_profile(file))
 
 
-def look_at(profile: profiles.ProviderProfile) -> None:
+def look_at(profile: profiles.DeviceProfile) -> None:
     """Noise, couplings and prices: everything that a scenario asks of a device."""
     noise = noise_spec(profile)
     assert 0 <= noise.one_qubit <= 1 and 0 <= noise.two_qubit <= 1

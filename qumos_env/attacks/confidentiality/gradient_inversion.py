@@ -32,7 +32,6 @@ TOLERANCE = 0.1
 """Radians within which every angle of a row must lie for it to count as reconstructed."""
 
 
-
 @attack(
     "gradient-inversion",
     goal="confidentiality",

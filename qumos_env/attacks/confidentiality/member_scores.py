@@ -24,8 +24,6 @@ GUESS = Control("a guess", 0.5)
 
 _PAIR_NOTE = "one value per pair of models that swap members and non-members"
 
-# Question numbers, far from those of other attacks.
-
 Scores = Sequence[np.ndarray]
 """Scores of rows, one array per model."""
 

@@ -22,7 +22,6 @@ QUERIES = 150
 POPULATION, ELITE, ITERATIONS = 32, 8, 15
 
 
-
 @attack(
     "model-inversion",
     goal="confidentiality",

@@ -27,8 +27,6 @@ from ...seeds import label
 
 DEFAULT_SHADOWS = 16
 
-# Uses of the service's shots; far from the question numbers of other attacks.
-
 
 @dataclass(frozen=True, eq=False)
 class Shadows:

@@ -26,6 +26,7 @@ import numpy as np
 from ...design import Design, Gate
 from ...design.blocks import Block, BlockKind
 from ...design.circuits import Fragment, joint_fragments
+from ...design.encodings import axis_called
 from ...evaluation.service import Service
 from ...evaluation.thief import Thief
 from ...model.training import Parameters
@@ -67,7 +68,6 @@ _KNOWN_GATES: tuple[_What, ...] = (
 _GUESSED: tuple[_What, ...] = ((", guessed ansatz", "unitary distance"), (", guessed ansatz, fine-tune", "accuracy"))
 _BLACK_BOX: tuple[_What, ...] = ((", black box", "readout error"), (", black box, frozen-head", "accuracy"))
 _HEADLINE = _GUESSED[1]
-_AXIS_SEEN = {"rx": "X", "ry": "Y", "rz": "X"}  # see circuit_recovery: about Z, the encoding is preceded by H
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +263,8 @@ class _ProviderAttack:
         return [self._measured(what, np.full(self.count, np.nan), None, note) for what in everything]
 
     def _encoding(self) -> Measurement:
-        right = [[[axis == _AXIS_SEEN[self.axis] for axis in one.encoding.axes] for one in sightings] for sightings in self.seen]
+        true = axis_called(self.axis).seen
+        right = [[[axis == true for axis in one.encoding.axes] for one in sightings] for sightings in self.seen]
         guess = Control("guessing one of three axes", 1 / 3)
         return self._measured(_AXES, np.concatenate(right, axis=1).mean(axis=1), guess)
 

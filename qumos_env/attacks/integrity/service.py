@@ -17,7 +17,6 @@ from ..results import AttackResult, Control, Measurement
 from .noisy_circuits import MAX_NOISY_QUBITS, PROMISED
 
 SHOTS = 1000
-# Number of the question, far from those of other attacks.
 
 
 @attack(

@@ -1,7 +1,6 @@
 """Sums over the terms of cuts, as tensor contractions.
 
-A cut joins two tables of local results by a matrix of coefficients. The second moment of the same sum has the same form, with
-pairs of labels in the place of labels, which gives the exact variance of an estimate from independent runs.
+A cut joins two tables of local results by a matrix of coefficients.
 """
 
 from __future__ import annotations
@@ -41,32 +40,3 @@ def contract(cuts: Sequence[Sequence[int]], tables: Sequence[np.ndarray], coeffi
         operands += [matrix, [_MODEL, _FIRST + 2 * number, _FIRST + 2 * number + 1]]
     contracted: np.ndarray = np.einsum(*operands, result, optimize="greedy")  # type: ignore[call-overload]
     return contracted
-
-
-def pair_coefficients(coefficients: np.ndarray) -> np.ndarray:
-    """The coefficients ``[M, L², L²]`` of a second moment, from those of the mean ``[M, L, L]``."""
-    models, rows, columns = coefficients.shape
-    pairs = np.einsum("mab,mcd->macbd", coefficients, coefficients)
-    return pairs.reshape(models, rows**2, columns**2)
-
-
-def pair_table(means: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """The second moments E[x_l·x_l'] as a table ``[M, rows, L²...]``.
-
-    Args:
-        means: of the local results, ``[M, rows, L...]``, one axis of L labels per cut.
-        covariance: of their estimates, ``[M, rows, V, V]``, V the product of the label axes.
-    """
-    models, rows, *labels = means.shape
-    flat = means.reshape(models, rows, -1)
-    moments = flat[..., :, None] * flat[..., None, :] + covariance
-    n_cuts = len(labels)
-    moments = moments.reshape(models, rows, *labels, *labels)
-    order = [0, 1, *(axis for cut in range(n_cuts) for axis in (2 + cut, 2 + n_cuts + cut))]
-    return moments.transpose(order).reshape(models, rows, *(size**2 for size in labels))
-
-
-def diagonal(variances: np.ndarray) -> np.ndarray:
-    """The covariance ``[M, rows, V, V]`` of independent results with ``variances`` ``[M, rows, L...]``."""
-    flat = variances.reshape(*variances.shape[:2], -1)
-    return flat[..., :, None] * np.eye(flat.shape[-1])

@@ -21,7 +21,7 @@ from ...errors import QumosError
 from ...simulation.dense import DenseTape
 from ...simulation.sampling import sampled_counts
 from ..stack import FragmentEngine
-from .contraction import contract, diagonal, pair_coefficients, pair_table
+from .contraction import contract
 
 # Amplitudes that a label gives to the branches of a qubit in |0⟩ and in |1⟩; M keeps the branches apart.
 _FACTORS = {"I": (1, 1), "Z": (1, -1), "S": (1, 1j), "Sdg": (1, -1j)}
@@ -111,28 +111,6 @@ class CutEngine:
         """⟨Z⟩ ``[M, rows, n_qubits]`` from the ``results`` of all parts; only the cut angles among ``angles`` are used."""
         return recombined(self._qubits, self._cuts, results, [coefficients(angles[:, number]) for number in self._numbers])
 
-    def predicted_variance(self, angles: np.ndarray, results: Sequence[np.ndarray], shots: int) -> np.ndarray:
-        """Variance ``[M, rows, n_qubits]`` of the product-of-means estimate from ``shots`` repetitions of every variant.
-
-        Exact, with E[x̄_l·x̄_l'] = x_l·x_l' + δ_ll'·(1 − x_l²)/shots for the mean outcomes ±1 of a part's variants l and l', in the
-        square of the sum over terms; different parts are independent.
-
-        Args:
-            angles: see the class.
-            results: expectation values, of ``run`` without shots.
-            shots: repetitions of every variant.
-        """
-        matrices = [pair_coefficients(coefficients(angles[:, number])) for number in self._numbers]
-        mean = self.reconstruct(angles, results)
-        variances = np.zeros_like(mean)
-        signs = [_moments(result[..., 0], shots) for result in results]
-        for part in self.parts:
-            tables = list(signs)
-            for output, qubit in enumerate(part.qubits, 1):
-                tables[part.index] = _moments(results[part.index][..., output], shots)
-                variances[..., qubit] = contract(self._cuts, tables, matrices) - mean[..., qubit] ** 2
-        return np.maximum(variances, 0.0)
-
     def variant_readout(self, parts: Sequence[int], angles: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         """What the holder of ``parts`` reads from the circuits it holds, float ``[M, rows, F]``.
 
@@ -181,7 +159,3 @@ def _signs(n_measured: int, n_qubits: int) -> np.ndarray:
     bits = (np.arange(2**width)[:, None] >> np.arange(width - 1, -1, -1)) & 1
     z = 1.0 - 2.0 * bits
     return np.prod(z[:, :n_measured], axis=1, keepdims=True) * np.hstack([np.ones((2**width, 1)), z[:, n_measured:]])
-
-
-def _moments(means: np.ndarray, shots: int) -> np.ndarray:
-    return pair_table(means, diagonal((1 - means**2) / shots))
