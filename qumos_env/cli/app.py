@@ -30,8 +30,6 @@ _SECONDS_BETWEEN_LINES = 10.0  # of progress, where nobody watches a bar
 DesignArgument = Annotated[Path, typer.Argument(help="JSON file of a design.")]
 
 
-
-
 def console() -> Console:
     """Standard output; square brackets in what is printed are text, since names and titles are a user's."""
     return Console(markup=False, emoji=False)
@@ -51,7 +49,7 @@ def progress_bar(description: str) -> Iterator[Move]:
         yield _lines(description)
         return
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
