@@ -18,7 +18,7 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_OPTIMIZER, COMPONENT_RL_
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
 from qumos_env.errors import QumosError, one_line, shortened
-from qumos_env.files import write_bytes
+from qumos_env.files import read_bytes, write_bytes
 
 from .records import SHOWN, Record, parse
 
@@ -66,7 +66,7 @@ def load(path: Path, learners: LearnerGroup) -> dict[str, float]:
     learner = state[COMPONENT_LEARNER]
     weights = learner[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
     arrays = _read(path, size=3 * sum(value.nbytes for value in weights.values()) + _SPARE)
-    own = parse(_Own, str(arrays.pop(_OWN, "")).encode(), str(path))
+    own = parse(_Own, _text(path, arrays.pop(_OWN, "")), str(path))
     (optimizer,) = learner[COMPONENT_OPTIMIZER].values()
     new: dict[str, np.ndarray] = {}
     adam: dict[int, dict[str, Any]] = {}
@@ -86,21 +86,33 @@ def load(path: Path, learners: LearnerGroup) -> dict[str, float]:
 
 
 def _read(path: Path, size: int) -> dict[str, np.ndarray]:
+    data = io.BytesIO(read_bytes(path, size + _SPARE))
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(data) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("compressed")
             if sum(entry.file_size for entry in archive.infolist()) > size:
                 raise ValueError("larger than this agent's network")
-        with np.load(path, allow_pickle=False) as arrays:
+        data.seek(0)
+        with np.load(data, allow_pickle=False) as arrays:
             return {name: np.asarray(arrays[name]) for name in arrays}
-    # All that zipfile and NumPy raise over bytes that somebody else wrote.
-    except (ArithmeticError, EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    # zipfile and NumPy raise all kinds over bytes that somebody else wrote, errors of Python's tokenizer among them.
+    except Exception as error:
         raise QumosError(f"{path}: not a checkpoint ({one_line(error, SHOWN)})") from error
+
+
+def _text(path: Path, value: object) -> bytes:
+    try:
+        return str(value).encode()
+    except ValueError as error:  # what is no character, or half of one
+        raise QumosError(f"{path}: {_OWN} is not text ({one_line(error)})") from error
 
 
 def _take(path: Path, arrays: dict[str, np.ndarray], name: str, like: np.ndarray) -> np.ndarray:
     value = arrays.pop(name, None)
-    if value is None or value.shape != like.shape or value.dtype.kind != "f" or not np.isfinite(value).all():
-        raise QumosError(f"{path}: {name} is missing, not finite or of another shape than in this agent's network")
-    return value.astype(like.dtype)
+    if value is not None and value.shape == like.shape and value.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            value = value.astype(like.dtype)
+        if np.isfinite(value).all():
+            return value
+    raise QumosError(f"{path}: {name} is missing, not finite or of another shape than in this agent's network")

@@ -15,7 +15,7 @@ from ray.rllib.utils.metrics import (
 
 from .protocol import SearchTask
 from .search_algorithm import DesignSearch, configure, rllib_search
-from .settings import AgentSettings, Count, Rate, Share, Weight
+from .settings import AgentSettings, Count, Rate, Share, Weight, Width
 
 AGENT = "ppo"
 
@@ -43,7 +43,7 @@ class Settings(AgentSettings):
     entropy: Weight = 0.01
     value: Weight = 0.5
     lambda_: Share = 1.0
-    hidden: Count = 128
+    hidden: Width = 128
     gradient_clip: Rate = 0.5
 
 

@@ -27,7 +27,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER, TIMER
 from .modules import DesignModule
 from .protocol import SearchTask, Trial
 from .search_algorithm import DesignSearch, Played, configure, rllib_search
-from .settings import AgentSettings, Count, Number, Rate, Share, Weight
+from .settings import AgentSettings, Count, Number, Rate, Share, Weight, Width
 
 AGENT = "reinforce"
 POLICY_WEIGHT = "policy_weight"
@@ -65,7 +65,7 @@ class Settings(AgentSettings):
     novelty: Share = 0.5
     warm_start: bool = True
     warm_updates: Number = 0
-    hidden: Count = 128
+    hidden: Width = 128
     gradient_clip: Rate = 1.0
 
 

@@ -20,6 +20,7 @@ from .records import SHOWN, Record, parse
 
 # Bounds a thousand times what anyone needs: they catch slips, and files that mean harm.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Width = Annotated[int, Field(ge=1, le=4096)]  # memory grows with its square
 Number = Annotated[int, Field(ge=0, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]

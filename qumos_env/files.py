@@ -144,15 +144,18 @@ def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
     name = _beside(path)
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
         if kept is not None:
             os.chmod(name, kept)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         name.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # Of a full disk the system does not say which file it was, and the one beside is no name that anybody knows.
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -173,9 +176,8 @@ def new_folder(path: str | Path, *, ours: Ours, force: bool = False) -> Iterator
     Raises:
         QumosError: ``path`` exists with other content, or cannot be written.
     """
-    target = Path(path)
-    check_target(target, ours=ours, force=force)
-    target = target.resolve() if target.is_symlink() else target
+    check_new_folder(path, ours=ours, force=force)
+    target = Path(path).resolve()
     staging = _beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -201,6 +203,13 @@ def new_folder(path: str | Path, *, ours: Ours, force: bool = False) -> Iterator
         raise
 
 
+def check_new_folder(path: str | Path, *, ours: Ours, force: bool) -> None:
+    """Raises QumosError where ``new_folder`` would, before the work that fills the folder."""
+    check_target(Path(path), ours=ours, force=force)
+    if Path(path).resolve() in (here := Path.cwd(), *here.parents):
+        raise QumosError(f"{path}: is or holds the folder that you are in, and would be replaced; choose another one")
+
+
 def check_target(target: Path, *, ours: Ours, force: bool) -> None:
     """Raises QumosError unless ``target`` is free, empty, or (with ``force``) a folder that is ``ours``."""
     if not target.exists():
@@ -217,14 +226,22 @@ def check_target(target: Path, *, ours: Ours, force: bool) -> None:
 
 def _keep_others(source: Path, target: Path, written: Collection[str]) -> None:
     """Copies to ``target`` what lies in ``source`` and is not among ``written``; names in ``target`` win."""
+    fresh = set(target.rglob("*"))
+    folders = [source]
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)
         if path.is_dir() and not path.is_symlink():
+            folders.append(path)
             if not any(path.iterdir()):
                 (target / name).mkdir(parents=True, exist_ok=True)
         elif str(name) not in written and not (target / name).exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target / name, follow_symlinks=False)
+    # Last, and inner ones first: they may forbid writing.
+    for path in reversed(folders):
+        copied = target / path.relative_to(source)
+        if copied.is_dir() and copied not in fresh:
+            shutil.copymode(path, copied)
 
 
 def _beside(path: Path) -> Path:

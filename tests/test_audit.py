@@ -524,6 +524,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "wrong ending": ((*AUDIT, "-o", "x.pdf"), "the ending must be .html"),
     "missing folder": ((*AUDIT, "-o", "none/x.html"), "none does not exist"),
     "page that is a folder": ((*AUDIT, "-o", "page.html"), "page.html: is a folder"),
+    "data that are the design": ((*AUDIT, "-o", "design.html"), "design.json: would be replaced"),
     "data that are a folder": ((*AUDIT, "-o", "data.html"), "data.json: is a folder"),
     "no seeds": ((*AUDIT, "--seeds", "0", "-o", "x.html"), "--seeds"),
     "design beyond the limits": (("audit", "central.json", "-s", "tiny.toml", "-o", "x.html"), "part 0 has 4 qubits"),

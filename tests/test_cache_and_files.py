@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import subprocess
 import sys
 from collections.abc import Collection
@@ -170,6 +171,44 @@ def test_force_replaces_only_folders_of_the_same_kind(tmp_path: Path) -> None:
         with pytest.raises(QumosError, match="other content"), new_folder(foreign, ours=marked, force=force):
             raise AssertionError("entered")
     assert [path.name for path in foreign.iterdir()] == ["wedding.jpg"]
+
+
+def test_folders_keep_the_permissions_that_they_were_given(tmp_path: Path) -> None:
+    """Of what is replaced, and of what others put into it."""
+    target = tmp_path / "folder"
+    with new_folder(target, ours=marked) as folder:
+        write_text(folder / "m", "")
+    write_text(target / "private" / "deep" / "file", "mine")
+    for path, mode in ((target / "private" / "deep", 0o711), (target / "private", 0o700), (target, 0o750)):
+        path.chmod(mode)
+    with new_folder(target, ours=marked, force=True) as folder:
+        write_text(folder / "m", "")
+    modes = [path.stat().st_mode & 0o777 for path in (target, target / "private", target / "private" / "deep")]
+    assert modes == [0o750, 0o700, 0o711] and (target / "private" / "deep" / "file").is_file()
+
+
+@pytest.mark.parametrize("name", [".", "..", "../.."])
+def test_the_folder_that_one_is_in_is_not_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell would stand in a folder that is gone."""
+    here = tmp_path / "one" / "two"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    write_text((here / name).resolve() / "m", "")
+    with pytest.raises(QumosError, match="the folder that you are in"), new_folder(name, ours=marked, force=True):
+        raise AssertionError("entered")
+    assert here.is_dir() and not any(path.name.startswith(".") for path in tmp_path.rglob("*"))
+
+
+def test_what_fails_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    """Not the one beside it, and not none."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))  # stands for a full disk
+    try:
+        with pytest.raises(OSError) as caught:
+            write_text(tmp_path / "file.txt", "x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert caught.value.filename == str(tmp_path / "file.txt") and list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:

@@ -117,6 +117,8 @@ def test_a_checkpoint_of_something_else_changes_nothing(tmp_path: Path) -> None:
         arrays | {"own": np.array('{"schema_version": 1, "numbers": {"baseline": 1e300}}')},
         arrays | {"own": np.array("[" * 5000)},
         arrays | {"own": np.zeros(3)},
+        arrays | {"own": np.array("\ud800")},
+        arrays | {bias: np.full(4, 1e300)},
         arrays | {"large": np.zeros(2**18)},
     ]
     for number, content in enumerate(wrong):
@@ -157,3 +159,31 @@ def test_any_damage_is_one_line(tmp_path: Path) -> None:
         archive.writestr("own.npy", b"\0" * 2**24)
     with pytest.raises(QumosError, match="compressed"):
         load(path, Learners(2))
+
+
+HEADERS = [
+    b"{'descr': (",
+    b"{\n  1\n 2",
+    b"(" * 900,
+    b"{'descr': (), 'fortran_order': False, 'shape': (1,)}",
+    b"{'descr': '<U1', 'fortran_order': False, 'shape': ()}",
+]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=range(len(HEADERS)))
+def test_headers_that_are_no_headers(header: bytes, tmp_path: Path) -> None:
+    """NumPy reads them with Python's parser, which has errors of its own."""
+    path = saved(tmp_path / "checkpoint.npz", Learners(1), {})
+    member = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n" + b"\xff" * 4
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("own.npy", member)
+    with pytest.raises(QumosError) as caught:
+        load(path, Learners(2))
+    assert str(path) in str(caught.value) and len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+
+
+def test_only_a_file_is_a_checkpoint(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would never end."""
+    os.mkfifo(tmp_path / "checkpoint.npz")
+    with pytest.raises(QumosError, match="not a regular file"):
+        load(tmp_path / "checkpoint.npz", Learners(2))

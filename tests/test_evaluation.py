@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import os
 import sqlite3
 import subprocess
@@ -102,6 +103,28 @@ def test_json_round_trip(evaluation: Evaluation) -> None:
     assert flat["thieves.aurora/stacked"] == evaluation.thieves["aurora/stacked"]
     assert flat["theft_gain"] == evaluation.theft_gain
     assert evaluation.theft_gain in (evaluation.theft - evaluation.control, evaluation.theft - evaluation.query_control)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reward": "0.5"},
+        {"reward": None},
+        {"reward": float("nan")},
+        {"measured": []},
+        {"measured": {"theft": [1]}},
+        {"per_draw": {"a": ["x"]}},
+    ],
+)
+def test_what_is_no_evaluation_is_measured_again(change: dict[str, object], evaluation: Evaluation, tmp_path: Path) -> None:
+    """A cache lies in a file, into which anybody may have written."""
+    changed = json.dumps(json.loads(evaluation.to_json()) | change)
+    for text in (changed, "[" * 100_000, "null", "{}"):
+        with pytest.raises(ValueError):
+            Evaluation.from_json(text)
+    evaluator = Evaluator(tiny(), tmp_path / "cache.sqlite")
+    evaluator._cache.put(f"{evaluator._identity}/{DESIGN.hash}/search/{evaluator.scenario.seed}", changed)
+    assert evaluator.evaluate(DESIGN) == evaluation
 
 
 def test_what_is_reported_hangs_together(evaluation: Evaluation) -> None:

@@ -145,6 +145,43 @@ class TestFoldersOfOthers:
             pass
         assert is_run(tmp_path) and train(tmp_path, "--force") == 0
 
+    def test_an_end_in_the_middle_of_the_first_write_is_no_other_content(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_json = training.rundir.write_json
+
+        def killed(path: Path, data: Any) -> None:
+            if path.name == "run.json":
+                raise QumosError("as far as it got")
+            write_json(path, data)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(training.rundir, "write_json", killed)
+            assert train(tmp_path / "run") == 2
+        assert train(tmp_path / "run", "--force") == 0
+
+    @pytest.mark.parametrize("name", ["report.html", "best_design.json", "trace.jsonl", "evaluations.sqlite", ".run.json.interrupted"])
+    def test_links_in_a_run_lead_nowhere(self, name: str, finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        elsewhere = finished.parent / "elsewhere"
+        elsewhere.write_bytes(b"a month of work")
+        (finished / name).unlink(missing_ok=True)
+        (finished / name).symlink_to(elsewhere)
+        capfd.readouterr()
+        for command in (["report", str(finished)], ["resume", str(finished), "--budget", "8"]):
+            assert run_app(app, command) == 2
+            assert f"{name}: a link" in one_error(capfd)
+        assert train(finished, "--force") == 2
+        assert [entry.name for entry in finished.parent.iterdir() if entry.is_file()] == ["elsewhere"]
+        assert elsewhere.read_bytes() == b"a month of work"
+
+    def test_links_in_a_comparison_neither(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        out, elsewhere = tmp_path / "compared", tmp_path / "elsewhere"
+        out.mkdir()
+        (out / "compare.json").write_text('{"kind": "comparison", "schema_version": 1}')
+        elsewhere.write_bytes(b"a month of work")
+        (out / "compare.png").symlink_to(elsewhere)
+        assert run_app(app, ["compare", "-s", "iris-smoke", "-a", "random", "--out", str(out), "--force"]) == 2
+        assert "compare.png: a link" in one_error(capfd)
+        assert elsewhere.read_bytes() == b"a month of work"
+
 
 HOLD = """
 import sys, time
@@ -289,7 +326,7 @@ class TestData:
 class TestCache:
     """The evaluation cache of a run that is no cache."""
 
-    @pytest.mark.parametrize("damage", ["junk", "torn", "another table"])
+    @pytest.mark.parametrize("damage", ["junk", "torn", "another table", "a view"])
     def test_it_is_set_aside(self, damage: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         run = tmp_path / "run"
         assert train(run) == 0
@@ -302,7 +339,9 @@ class TestCache:
         else:
             cache.unlink()
             with closing(sqlite3.connect(cache)) as connection, connection:
-                connection.execute("CREATE TABLE evaluations (x TEXT)")
+                endless = "WITH RECURSIVE n(key, value) AS (SELECT 1, 1 UNION ALL SELECT key, value FROM n) SELECT * FROM n"
+                view = f"CREATE VIEW evaluations AS {endless}"
+                connection.execute(view if damage == "a view" else "CREATE TABLE evaluations (x TEXT)")
         damaged = cache.read_bytes()
         capfd.readouterr()
         assert resume(run, "--budget", "7") == 0
@@ -443,6 +482,18 @@ class TestFinished:
             name: data for name, data in before.items() if name != LOCK
         }
 
+    def test_results_that_were_deleted_are_made_again(self, finished: Path) -> None:
+        before = essence(finished), json.loads((finished / "results.json").read_text())
+        (finished / "results.json").unlink()
+        assert resume(finished) == 0
+        assert (essence(finished), json.loads((finished / "results.json").read_text())) == before
+
+    def test_a_path_that_is_no_text(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = tmp_path / os.fsdecode(b"r\xe9n [/b]")
+        monkeypatch.setattr(sys, "argv", ["training", "train", "--out", str(run)])
+        assert train(run) == 0
+        assert resume(run, "--budget", "7") == 0 and run_app(app, ["report", str(run)]) == 0
+
     def test_a_run_that_the_clock_ended_goes_on(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert train(tmp_path / "run", "--budget", "100000", "--time-limit", "0.2") == 0
         found = len(essence(tmp_path / "run"))
@@ -523,6 +574,15 @@ class TestHostileFiles:
         capfd.readouterr()
         assert resume(finished, "--budget", "8") == 2
         one_error(capfd)
+
+    def test_an_agent_whose_name_is_a_formula(self, finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        data = json.loads((finished / "run.json").read_text())
+        data["plan"]["agent"] = "$\\frac{$ [/b]"
+        (finished / "run.json").write_text(json.dumps(data))
+        capfd.readouterr()
+        assert run_app(app, ["report", str(finished)]) == 0
+        assert resume(finished, "--budget", "8") == 2
+        assert "unknown agent" in one_error(capfd)
 
     def test_numbers_that_nobody_needs(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         options = [("--workers", 10**6), ("--budget", 10**12), ("--seed", 10**30), ("--contenders", 10**9), ("--test-seeds", 10**9)]

@@ -1,7 +1,9 @@
 """Unlearning: what each mechanism does to the parameters, what the report measures, and bundles that forget."""
 
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -420,6 +422,19 @@ def test_bundles_that_cannot_forget_are_refused(bundle: Path, tmp_path: Path) ->
     with pytest.raises(QumosError, match="--force"):
         unlearn_bundle(bundle, row, "ga", bundle, scenario=tiny())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged"]
+
+
+def test_the_digest_reads_only_what_the_bundle_lists(bundle: Path, tmp_path: Path) -> None:
+    """Not a pipe that somebody put beside it, nor a link to elsewhere."""
+    before = rows_digest(bundle, [1, 2])
+    folder = tmp_path / "copy"
+    shutil.copytree(bundle, folder)
+    os.mkfifo(folder / "owner" / "pipe.json")
+    (folder / "providers" / "link.json").symlink_to("/dev/zero")
+    assert rows_digest(folder, [2, 1]) == before
+    (folder / "owner" / "head.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(QumosError, match="checksum"):
+        rows_digest(folder, [1, 2])
 
 
 def test_a_failure_while_writing_leaves_nothing(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,13 +91,14 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Continue an interrupted run, or a finished one with a larger budget; nothing is evaluated twice."""
-    from .rundir import RunDirectory
+    from .rundir import RESULTS, RunDirectory
     from .workflow import check_unchanged, with_budget
 
     display = Display()
     with RunDirectory.resume(directory) as run:
         plan = with_budget(run.plan, budget, time_limit)
-        if run.state == "done" and plan.budget == run.plan.budget and run.results().stopped != "stopped":
+        scored = run.state == "done" and (run.path / RESULTS).exists()
+        if scored and plan.budget == run.plan.budget and run.results().stopped != "stopped":
             display.note("the run is finished, nothing is left to do; a larger --budget goes on with it")
             _show(run, run.results(), display, as_json)
             return
@@ -165,7 +166,7 @@ def compare(
         return
     title = f"{data['scenario']}: test reward after {budget} designs, {seeds} runs each"
     display.out.print(comparison_table(title, comparison.HEADINGS, comparison.comparison_rows(data)))
-    display.out.print(f"curves: {out / comparison.PLOT}")
+    display.out.print(f"curves: {out / comparison.PLOT}", soft_wrap=True, markup=False)
 
 
 def _finish(run: RunDirectory, display: Display, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from .display import Display
 from .locking import LOCK, held
 from .report import best_so_far, distinct_rewards
 from .results import Results
-from .rundir import CACHE, RUN, RunDirectory, RunPlan, folder_at, read_record, write_json, written
+from .rundir import CACHE, RUN, RunDirectory, RunPlan, folder_at, own_files, read_record, write_json, written
 from .scoring import Entrant, Scored, best_admissible, score
 from .statistics import bootstrap_interval
 from .tables import short
@@ -57,6 +57,7 @@ def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: boo
         if (folder / MARKER).exists():
             # Somebody else's may have got there first.
             check_target(folder, ours=_files_of_comparison, force=force)
+        own_files(folder, (MARKER, PLOT, CACHE))
         return _compare(plans, folder, display)
 
 

@@ -21,7 +21,9 @@ class Display:
 
     def __init__(self, quiet: bool = False) -> None:
         # A descriptor of its own: the agents silence descriptor 2 while Ray starts.
-        self.console = Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8"), quiet=quiet, highlight=False)
+        self.console = Console(
+            file=os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace"), quiet=quiet, highlight=False
+        )
         self.out = Console(highlight=False)
 
     def note(self, text: str) -> None:
@@ -31,8 +33,8 @@ class Display:
     @contextmanager
     def work(self, title: str, total: int | None = None) -> Iterator[Work]:
         """A stretch of work of ``total`` steps; the bar disappears with the block."""
-        text = TextColumn("{task.description}")
-        info = TextColumn("{task.fields[info]}")
+        text = TextColumn("{task.description}", markup=False)
+        info = TextColumn("{task.fields[info]}", markup=False)
         columns = (SpinnerColumn(), text, BarColumn(bar_width=24), MofNCompleteColumn(), info, TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             yield Work(self, progress, title, total)

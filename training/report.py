@@ -31,7 +31,7 @@ def search_figure(trials: Sequence[Trial], title: str) -> Figure:
     axes.plot(numbers, best, color="#d1495b", label="best so far")
     axes.set_xlabel("distinct designs evaluated")
     axes.set_ylabel("search reward")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.legend(frameon=False)
     return figure
 

@@ -36,6 +36,7 @@ SCHEMA_VERSION = 1
 RUN, TRACE, BEST, RESULTS, REPORT = "run.json", "trace.jsonl", "best_design.json", "results.json", "report.html"
 CHECKPOINT, CACHE = "checkpoint.npz", "evaluations.sqlite"
 _AFTER_ABORT = ".run.json.interrupted"
+_FILES = (RUN, TRACE, BEST, RESULTS, REPORT, CHECKPOINT, CACHE)
 _PACKAGES = ("qumos-env", "numpy", "torch", "cirq-core", "qsimcirq", "gymnasium", "scikit-learn", "ray")
 # A thousand times what files of this kind hold, and still read in a moment.
 _MOST_BYTES, _MOST_LINE = 2**25, 2**22
@@ -107,7 +108,7 @@ class RunDirectory:
     plan: RunPlan
     state: State = "new"
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    command: list[str] = field(default_factory=lambda: ["python", "-m", "training", *sys.argv[1:]])
+    command: list[str] = field(default_factory=lambda: ["python", "-m", "training", *map(_as_text, sys.argv[1:])])
     versions: dict[str, str] = field(default_factory=lambda: versions())
     scenario_hash: str = ""
 
@@ -128,6 +129,7 @@ class RunDirectory:
             if (folder / RUN).exists():
                 # Somebody else's run may have got there first.
                 check_target(folder, ours=files_of_run, force=force)
+            own_files(folder, (*_FILES, _AFTER_ABORT))
             with written(folder):
                 for name in (TRACE, BEST, RESULTS, REPORT, CHECKPOINT):
                     (folder / name).unlink(missing_ok=True)
@@ -159,6 +161,7 @@ class RunDirectory:
             QumosError: there is none, or it is not readable.
         """
         folder = folder_at(path)
+        own_files(folder, (*_FILES, _AFTER_ABORT))
         found = read_record(_RunFile, folder / RUN, hint="not a run directory")
         return cls(folder, found.plan, found.state, found.created, found.command, found.versions, found.scenario_hash)
 
@@ -248,14 +251,22 @@ def folder_at(path: str | Path) -> Path:
     raise QumosError(f"{shortened(str(path), SHOWN)!r}: not a path ({problem})")
 
 
+def own_files(folder: Path, names: Collection[str]) -> None:
+    """Raises QumosError where one of ``names`` in ``folder`` is a link: what is written there would replace a file elsewhere."""
+    for name in names:
+        if (folder / name).is_symlink():
+            raise QumosError(f"{folder / name}: a link, not a file of this folder")
+
+
 def files_of_run(folder: Path) -> Collection[str] | None:
     """The files that a run writes, or ``None`` where there is no run in ``folder``."""
-    return (RUN, TRACE, BEST, RESULTS, REPORT, CHECKPOINT, CACHE) if is_run(folder) else None
+    return _FILES if is_run(folder) else None
 
 
 def is_run(folder: Path) -> bool:
-    """Whether ``folder`` holds a run of this release, or the lock of one that did not get far."""
-    if [entry.name for entry in folder.iterdir()] == [LOCK]:
+    """Whether ``folder`` holds a run of this release, or what one that did not get far has left."""
+    names = {entry.name for entry in folder.iterdir()}
+    if LOCK in names and names <= {LOCK, _AFTER_ABORT}:
         return True
     try:
         RunDirectory.open(folder)
@@ -367,6 +378,11 @@ def read_record(kind: type[R], path: Path, hint: str = "") -> R:
     if len(data) > _MOST_BYTES:
         raise QumosError(f"{path}: longer than {_MOST_BYTES} bytes")
     return parse(kind, data, str(path))
+
+
+def _as_text(argument: str) -> str:
+    # The name of a file may be no UTF-8, which JSON and HTML cannot hold.
+    return argument.encode(errors="backslashreplace").decode()
 
 
 def versions() -> dict[str, str]:

@@ -49,7 +49,7 @@ def progress_bar(description: str) -> Iterator[Move]:
         yield _lines(description)
         return
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

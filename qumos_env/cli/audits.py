@@ -13,10 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from ..design import Design
 from ..errors import QumosError, unknown
-from ..files import write_text
+from ..files import parse_json, read_bytes, write_text
 from ..scenario import load_scenario
 from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, progress_bar
 
+_MOST_BYTES = 2**28  # of an earlier report
 _DIGITS = 9  # of a number of shots: what a sampler's integers hold
 
 
@@ -187,6 +188,17 @@ def _check_report(out: Path) -> None:
     for path in (out, out.with_suffix(".json")):
         if path.is_dir():
             raise QumosError(f"{path}: is a folder")
+    beside = out.with_suffix(".json")
+    if beside.exists() and not _is_audit(beside):
+        raise QumosError(f"{beside}: would be replaced by the measurements, and holds something else; choose another name than {out.name}")
+
+
+def _is_audit(path: Path) -> bool:
+    try:
+        found = parse_json(read_bytes(path, _MOST_BYTES), str(path))
+    except QumosError:
+        return False
+    return isinstance(found, dict) and {"attacks", "figures"} <= found.keys()
 
 
 def _numbers(option: str, text: str, *, exact: bool = False) -> list[int | None]:

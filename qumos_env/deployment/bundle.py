@@ -245,6 +245,12 @@ def files_of_bundle(folder: Path) -> Collection[str] | None:
         return None
 
 
+def contents_of_bundle(folder: Path) -> dict[str, bytes]:
+    """What the files hold that the manifest in ``folder`` lists, by their names; raises QumosError where one is not as it was written."""
+    files = _Files(folder)
+    return {name: files.read(name) for name in files.manifest.files}
+
+
 def circuit_name(part: int, labels: Sequence[str]) -> str:
     """Of the files of one circuit of a part, without their ending."""
     return "-".join(("part", str(part), *labels))

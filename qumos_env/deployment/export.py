@@ -14,7 +14,7 @@ from ..design import Design
 from ..design.circuits import bind, weight_symbol
 from ..design.gate_cuts import LABELS, CutPart, cut_angles, cut_parts
 from ..evaluation.workload import Workload
-from ..files import check_target, new_folder, write_text
+from ..files import check_new_folder, new_folder, write_text
 from ..model.training import Parameters
 from ..scenario import Scenario
 from .bundle import circuit_name, files_of_bundle
@@ -48,7 +48,7 @@ def export_bundle(
         EvaluationFailure: training diverged.
     """
     scenario.check_design(design)
-    check_target(Path(out), ours=files_of_bundle, force=force)
+    check_new_folder(out, ours=files_of_bundle, force=force)
     workload = workload or Workload(scenario)
     seed = scenario.seed if seed is None else seed
     draw = workload.draws(seed, "test")[0]

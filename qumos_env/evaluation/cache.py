@@ -88,8 +88,11 @@ def set_aside_damaged(path: str | Path) -> Path | None:
 def _is_sound(cache: Path) -> bool:
     try:
         with closing(sqlite3.connect(str(cache), timeout=_WAIT_SECONDS)) as connection:
+            # Views and triggers run whatever their author wrote.
+            kinds = connection.execute("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'").fetchall()
             columns = [row[1] for row in connection.execute("PRAGMA table_info(evaluations)")]
-            return columns in ([], _COLUMNS) and connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+            known = kinds in ([], [("table", "evaluations")]) and columns in ([], _COLUMNS)
+            return known and connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:  # the low byte; the rest says more precisely what
             return False

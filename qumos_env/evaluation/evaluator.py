@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 from threadpoolctl import threadpool_limits
 
 from ..design import Design
@@ -84,8 +86,14 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
-        """The evaluation that ``to_json`` wrote; ValueError or TypeError for anything else."""
+        """The evaluation that ``to_json`` wrote; ValueError for anything else."""
+        if not math.isfinite(_READER.validate_json(text, strict=True).reward):
+            raise ValueError("the reward is no number")
+        # Not what was validated, in which 3 has become 3.0 where a float may stand.
         return cls(**json.loads(text))
+
+
+_READER = TypeAdapter(Evaluation)
 
 
 class Evaluator:
@@ -145,7 +153,7 @@ class Evaluator:
         if found is not None:
             try:
                 return Evaluation.from_json(found)
-            except (ValueError, TypeError):
+            except ValueError:
                 pass  # an unreadable entry is measured again and replaced
         with threadpool_limits(1):
             evaluation = self._measure(design, seed, rows)

@@ -10,19 +10,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..deployment.bundle import Bundle, files_of_bundle, read_bundle
+from ..deployment.bundle import Bundle, contents_of_bundle, files_of_bundle, read_bundle
 from ..deployment.export import write_bundle
 from ..deployment.schema import MANIFEST
 from ..errors import QumosError, unknown
 from ..evaluation.service import Service
 from ..evaluation.workload import Workload
-from ..files import check_target
+from ..files import check_new_folder
 from ..model.training import Parameters
 from ..scenario import Scenario, list_scenarios, load_scenario
 from .mechanisms import MECHANISMS
@@ -76,7 +76,7 @@ def unlearn_bundle(
             f"{folder}: this model has forgotten rows already, and which is not stored; "
             "withdraw all rows at once from the bundle that it came from"
         )
-    check_target(Path(out), ours=files_of_bundle, force=force)
+    check_new_folder(out, ours=files_of_bundle, force=force)
     workload = workload or Workload(scenario or _scenario_of(folder, parent))
     with threadpool_limits(1):
         service = _service(folder, parent, workload)
@@ -102,11 +102,16 @@ def unlearn_bundle(
 
 
 def rows_digest(parent: str | Path, rows: Iterable[int]) -> str:
-    """HMAC-SHA-256 of the withdrawn row numbers, keyed with the contents of the bundle ``parent`` that the model came from."""
-    folder = Path(parent)
+    """HMAC-SHA-256 of the withdrawn row numbers, keyed with the contents of the bundle ``parent`` that the model came from.
+
+    Raises:
+        QumosError: no bundle, or one that is damaged.
+    """
+    contents = contents_of_bundle(Path(parent))
     key = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*.json") if path.name != MANIFEST):
-        key.update(path.read_bytes())
+    for name in sorted(map(PurePosixPath, contents)):
+        if name.suffix == ".json":
+            key.update(contents[str(name)])
     text = ",".join(str(row) for row in sorted(set(map(int, rows))))
     return hmac.new(key.digest(), text.encode(), hashlib.sha256).hexdigest()
 
