@@ -66,7 +66,7 @@ def load(path: Path, learners: LearnerGroup) -> dict[str, float]:
     learner = state[COMPONENT_LEARNER]
     weights = learner[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
     arrays = _read(path, size=3 * sum(value.nbytes for value in weights.values()) + _SPARE)
-    own = parse(_Own, _text(path, arrays.pop(_OWN, "")), str(path))
+    own = parse(_Own, _text(path, arrays.pop(_OWN, None)), str(path))
     (optimizer,) = learner[COMPONENT_OPTIMIZER].values()
     new: dict[str, np.ndarray] = {}
     adam: dict[int, dict[str, Any]] = {}
@@ -101,9 +101,12 @@ def _read(path: Path, size: int) -> dict[str, np.ndarray]:
         raise QumosError(f"{path}: not a checkpoint ({one_line(error, SHOWN)})") from error
 
 
-def _text(path: Path, value: object) -> bytes:
+def _text(path: Path, value: np.ndarray | None) -> bytes:
     try:
-        return str(value).encode()
+        if value is None or value.dtype.kind != "U":
+            raise ValueError("another type")
+        # Not by way of str, which NumPy makes of anything.
+        return value.astype("<U").tobytes().decode("utf-32-le").rstrip("\0").encode()
     except ValueError as error:  # what is no character, or half of one
         raise QumosError(f"{path}: {_OWN} is not text ({one_line(error)})") from error
 

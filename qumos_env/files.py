@@ -153,7 +153,7 @@ def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
         os.replace(name, path)
     except BaseException as error:
         name.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:
             # Of a full disk the system does not say which file it was, and the one beside is no name that anybody knows.
             error.filename, error.filename2 = str(path), None
         raise
