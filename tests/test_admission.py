@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qumos_env.audit import admission
+from qumos_env.audit.admission import check, handmade, intraclass_correlation
 from qumos_env.design import Design, Gate
-from qumos_env.env import admission
-from qumos_env.env.admission import check, handmade, intraclass_correlation
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.evaluation.evaluator import Evaluation, Evaluator
 from qumos_env.scenario import Scenario, list_scenarios, load_scenario, parse_scenario

@@ -67,13 +67,13 @@ def check_command(
     as_json: JsonOption = False,
 ) -> None:
     """Admission: is the reward reliable, does it carry over to the test split, is there anything to find?"""
-    from ..env.admission import check
+    from ..audit.admission import check
 
     results: dict[str, dict[str, float | int | str | bool]] = {}
     for name in names:
         scenario = load_scenario(name)
-        with progress_bar(f"checking {scenario.name}") as move:
-            figures = check(scenario, designs=designs, workers=workers, on_progress=move).to_dict()
+        with progress_bar(f"checking {scenario.name}") as move, progress_bar(f"auditing {scenario.name}") as move_audit:
+            figures = check(scenario, designs=designs, workers=workers, on_progress=move, on_audit=move_audit).to_dict()
         results[scenario.name] = figures
         if write:
             path = scenario_folder() / f"{name}.toml" if name in list_scenarios() else Path(name)

@@ -1,1 +1,1 @@
-"""The reinforcement-learning problem: actions, observation, environment, admission of scenarios, random designs."""
+"""The reinforcement-learning problem: actions, observation, environment, random designs."""

@@ -30,6 +30,7 @@ from .stealing import AUDIT_EFFORT, Effort, Outcome, Scene, best_of, taught
 SOURCES: dict[Source, str] = {"labels": "labels", "queries": "answers"}
 SELF_TRAINED, POOLED = "self-trained", "pooled"
 ALL_TIERS = (*AUDIT_TIERS, STACKED, SELF_TRAINED, POOLED)
+BEST = "best thief"
 CHART = BarChart("theft by provider and tier", "accuracy", service=True)
 
 
@@ -91,7 +92,7 @@ def run(
     best = max([chosen, *_strongest(usual)], key=lambda case: float(outcomes[case][1].test.mean()))
     honest = max(sources, key=lambda source: float(nobody[source].tuning.mean()))
     note = f"by {best}, the best on the tuning rows{'' if best == chosen else ' of the stacked ones'}"
-    found.append(measured("best thief", outcomes[best][1], honest, f"{SOURCES[honest]}: the better on the tuning rows", note, True))
+    found.append(measured(BEST, outcomes[best][1], honest, f"{SOURCES[honest]}: the better on the tuning rows", note, True))
     return AttackResult(found)
 
 

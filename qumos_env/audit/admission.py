@@ -1,35 +1,48 @@
-"""Admission of a scenario: is its reward a measurement, does it carry over to the test split, is there anything to find?
+"""Admission of a scenario: is its reward a measurement, does it carry over to the test split, is there anything to find or to steal?
 
-A scenario whose reward differences are training noise rewards luck. ``check`` measures that over random designs and several
-evaluation seeds; the figures are kept in the scenario's file.
+A scenario whose reward differences are training noise rewards luck, and one in which everybody has the model anyway rewards nothing.
+``check`` measures that over random designs and several evaluation seeds; the figures are kept in the scenario's file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
+from typing import TypeVar
 
 import numpy as np
+from scipy.stats import spearmanr
 
+from ..attacks.confidentiality import theft
+from ..attacks.confidentiality.stealing import Effort
 from ..design import Design
 from ..design.ansatz import contiguous, encode_only, interleaved, ry_cz_ry
+from ..env.random_designs import random_design
 from ..errors import EvaluationFailure, QumosError
 from ..evaluation.evaluator import Evaluation, Evaluator
+from ..evaluation.service import Service
 from ..scenario import Scenario
 from ..scenario.scenario import MIN_ADVANTAGE
-from .random_designs import random_design
 
 MIN_RELIABILITY = 0.7
 MIN_TEST_CORRELATION = 0.6
 MAX_TRIVIAL_SHARE = 0.5
 MIN_LEAK = 0.02  # mean AUC over designs above ½: several standard errors with the draws and designs of a check
+MIN_LOOT_WORTH, MIN_LOOT_ERRORS = 0.05, 3.0
+ACCURATE_SHARE = 0.4
+MIN_THEFT_RELIABILITY, MIN_THEFT_SPREAD, MIN_AGREEMENT = 0.7, 0.03, 0.6
+# Of the audits behind a check: five times the thieves' steps, and no restarts, which hardly add to them.
+EFFORT = Effort(restarts=1, step_factor=5)
 _MOST_DRAWS_PER_DESIGN = 100
 # Evaluation seeds of the check; searches use the scenario's own seed and reports others.
 SEARCH_SEEDS = (101, 102, 103)
 TEST_SEEDS = (201, 202)
 BEST_SEEDS = (201, 202, 203, 204, 205)
+AUDIT_SEED = 301
+J = TypeVar("J")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,12 @@ class Admission:
         control: C* on the test split.
         advantage: standard errors by which the best known model's accuracy exceeds C*.
         membership_auc, membership_reliability: mean AUC over designs, and its between-design share of variance.
+        loot_worth, loot_errors: what the audit's thief of a centralised model, who holds all of it, has over the audit's control: the mean,
+            and in standard errors. Of the hand-made ansätze the most accurate is taken.
+        theft_reliability, theft_spread: intraclass correlation and standard deviation of the theft score among the ``ACCURATE_SHARE`` of
+            the designs that are most accurate.
+        theft_agreement: rank correlation among them of the theft score and the audit's.
+        accuracy_correlation: rank correlation of reward and accuracy over all random designs.
         passed: whether the scenario may be shipped for comparisons; ``reason`` says why not.
     """
 
@@ -60,6 +79,12 @@ class Admission:
     advantage: float
     membership_auc: float
     membership_reliability: float
+    loot_worth: float
+    loot_errors: float
+    theft_reliability: float
+    theft_spread: float
+    theft_agreement: float
+    accuracy_correlation: float
     passed: bool
     reason: str
 
@@ -89,9 +114,19 @@ def _silent(done: int, total: int) -> None:
 
 
 def check(
-    scenario: Scenario, *, designs: int = 50, workers: int = 1, seed: int = 0, on_progress: Callable[[int, int], None] = _silent
+    scenario: Scenario,
+    *,
+    designs: int = 50,
+    workers: int = 1,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = _silent,
+    on_audit: Callable[[int, int], None] = _silent,
 ) -> Admission:
-    """Measures ``scenario`` over ``designs`` random designs; ``on_progress(done, total)`` counts evaluations."""
+    """Measures ``scenario`` over ``designs`` random designs.
+
+    ``on_progress(done, total)`` counts evaluations, ``on_audit`` likewise the audits of accurate designs that follow where the reward
+    weighs theft.
+    """
     generator = np.random.default_rng(seed)
     drawn: dict[str, Design] = {}
     for _ in range(_MOST_DRAWS_PER_DESIGN * designs):
@@ -128,6 +163,9 @@ def check(
     accurate = max([*known, *finalists], key=lambda d: np.mean([e.accuracy for e in on_test(d)]))
     gains = np.concatenate([np.array(e.per_draw["accuracy"]) - np.array(e.per_draw["control"]) for e in on_test(accurate)])
     advantage = float(gains.mean() / max(gains.std(ddof=1) / np.sqrt(len(gains)), 1e-9)) if len(gains) > 1 else 0.0
+    accuracies, thefts = (
+        np.array([[getattr(results[d.hash, s, "search"], name) for s in SEARCH_SEEDS] for d in random]) for name in ("accuracy", "theft")
+    )
     figures = {
         "reliability": intraclass_correlation(rewards),
         "test_correlation": float(np.mean([_correlation(rewards[:, column], tests) for column in range(rewards.shape[1])])),
@@ -139,9 +177,57 @@ def check(
         "advantage": advantage,
         "membership_auc": float(aucs.mean()),
         "membership_reliability": intraclass_correlation(aucs),
+        "accuracy_correlation": _rank_correlation(rewards.mean(axis=1), accuracies.mean(axis=1)),
+        **_theft_figures(scenario, random, accuracies.mean(axis=1), thefts, workers, on_audit),
     }
     reason = _reason(scenario, figures)
     return Admission(designs=len(random), seeds=len(SEARCH_SEEDS), **figures, passed=not reason, reason=reason)
+
+
+def _theft_figures(
+    scenario: Scenario,
+    designs: Sequence[Design],
+    accuracies: np.ndarray,
+    thefts: np.ndarray,
+    workers: int,
+    on_audit: Callable[[int, int], None],
+) -> dict[str, float]:
+    """Whether loot is worth anything, and whether security is a choice among accurate designs; NaN where the reward does not weigh theft.
+
+    Args:
+        scenario: the scenario.
+        designs: random designs.
+        accuracies: of each design ``[D]``.
+        thefts: the theft score of each under every seed ``[D, seeds]``.
+        workers, on_audit: see ``check``.
+    """
+    names = ("loot_worth", "loot_errors", "theft_reliability", "theft_spread", "theft_agreement")
+    if not scenario.reward.theft:
+        return dict.fromkeys(names, float("nan"))
+    accurate = np.argsort(-accuracies, kind="stable")[: max(2, round(ACCURATE_SHARE * len(designs)))]
+    jobs = [(design, AUDIT_SEED) for design in (*(designs[index] for index in accurate), _centralised(scenario))]
+    *audits, whole = _in_processes(scenario, _audit, jobs, workers, on_audit)
+    gain = np.array(whole["values"]) - np.array(whole["controls"])
+    error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+    found = thefts[accurate]
+    figures = (
+        float(gain.mean()),
+        float(gain.mean() / max(error, 1e-9)),
+        intraclass_correlation(found),
+        float(found.mean(axis=1).std(ddof=1)),
+        _rank_correlation(found.mean(axis=1), np.array([np.mean(audit["values"]) for audit in audits])),
+    )
+    return dict(zip(names, figures, strict=True))
+
+
+def _centralised(scenario: Scenario) -> Design:
+    """The most accurate hand-made ansatz with all of its parts at one provider."""
+    evaluator = Evaluator(scenario)
+    parts = min(scenario.design.max_parts, scenario.design.qubits)
+    providers = scenario.provider_names[:1] * parts
+    layouts = [layout(scenario.design.qubits, parts) for layout in (contiguous, interleaved)]
+    found = [ry_cz_ry(layout, providers, layers) for layout in layouts for layers in (1, 2, 3)]
+    return max(found, key=lambda design: evaluator.evaluate(design, seed=AUDIT_SEED, rows="test", limits=False).accuracy)
 
 
 def intraclass_correlation(values: np.ndarray) -> float:
@@ -157,6 +243,10 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
 
 
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(spearmanr(a, b).statistic) if a.std() > 0 and b.std() > 0 else 0.0
+
+
 def _reason(scenario: Scenario, figures: dict[str, float]) -> str:
     if figures["reliability"] < MIN_RELIABILITY:
         return f"reliability below {MIN_RELIABILITY}"
@@ -166,6 +256,13 @@ def _reason(scenario: Scenario, figures: dict[str, float]) -> str:
         return "one idle gate earns more than half of the best known reward"
     if scenario.threat.thief == "rational" and figures["advantage"] < MIN_ADVANTAGE:
         return "nothing worth stealing: the best known model is not two standard errors above the control"
+    if scenario.reward.theft and scenario.threat.thief == "rational":
+        if figures["loot_worth"] < MIN_LOOT_WORTH or figures["loot_errors"] < MIN_LOOT_ERRORS:
+            return "nothing worth stealing: all of a centralised model adds too little to what a thief has anyway"
+        if figures["theft_reliability"] < MIN_THEFT_RELIABILITY or figures["theft_spread"] < MIN_THEFT_SPREAD:
+            return "no tension: among accurate designs the theft score hardly tells designs apart"
+        if figures["theft_agreement"] < MIN_AGREEMENT:
+            return f"among accurate designs the rank correlation of the theft score with the audit's is below {MIN_AGREEMENT}"
     leaks = figures["membership_auc"] - 0.5 > MIN_LEAK
     if scenario.reward.membership and not (leaks and figures["membership_reliability"] >= MIN_RELIABILITY):
         return "the membership term carries no signal"
@@ -190,16 +287,33 @@ def _evaluate(job: tuple[Design, int, str]) -> Evaluation:
         raise QumosError(f"design {design.hash[:12]}: {error}") from error
 
 
+def _audit(job: tuple[Design, int]) -> Mapping[str, list[float]]:
+    """Accuracies of the audit's best thief and of its control, one per draw."""
+    assert _EVALUATOR is not None
+    design, seed = job
+    found = theft.run(Service.train(_EVALUATOR.workload, design, seed, "test"), effort=EFFORT).measurements
+    best = next(measurement for measurement in found if measurement.case == theft.BEST)
+    return {"values": best.values.tolist(), "controls": np.broadcast_to(best.controls, best.values.shape).tolist()}
+
+
 def _evaluate_all(
-    scenario: Scenario, jobs: list[tuple[Design, int, str]], workers: int, on_progress: Callable[[int, int], None]
-) -> Iterable[Evaluation]:
-    def counted(results: Iterable[Evaluation]) -> Iterator[Evaluation]:
+    scenario: Scenario, jobs: Sequence[tuple[Design, int, str]], workers: int, on_progress: Callable[[int, int], None]
+) -> list[Evaluation]:
+    return _in_processes(scenario, _evaluate, jobs, workers, on_progress)
+
+
+def _in_processes(
+    scenario: Scenario, work: Callable[[J], R], jobs: Sequence[J], workers: int, on_progress: Callable[[int, int], None]
+) -> list[R]:
+    """What ``work`` makes of every job, in order, in ``workers`` processes that hold an evaluator of ``scenario``."""
+
+    def counted(results: Iterable[R]) -> Iterator[R]:
         for done, result in enumerate(results, 1):
             on_progress(done, len(jobs))
             yield result
 
     if workers <= 1:
         _start(scenario)
-        return list(counted(map(_evaluate, jobs)))
+        return list(counted(map(work, jobs)))
     with ProcessPoolExecutor(workers, get_context("spawn"), _start, (scenario,)) as pool:
-        return list(counted(pool.map(_evaluate, jobs, chunksize=2)))
+        return list(counted(pool.map(work, jobs, chunksize=2)))
