@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -68,6 +69,25 @@ class Control:
     values: np.ndarray | float
 
 
+Bad = Literal["higher", "lower", "no higher"]
+"""When a value is bad for the owner: above its control, below it, or not above it (what an owner's check finds, beside false alarms)."""
+RELEVANT = 0.02
+"""The least difference of two shares of rows, such as accuracies, that matters in practice: one row in fifty."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """How a verdict reads a measurement; what it makes of it is in ``qumos_env.audit.scorecard``.
+
+    Attributes:
+        bad: how a value stands to its control that is bad for the owner.
+        relevant: the least gain that matters in practice, above 0, in the unit of the quantity.
+    """
+
+    bad: Bad
+    relevant: float = RELEVANT
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """One quantity that an attack measured, once per trained model, beside what the adversary gets without it.
@@ -78,8 +98,10 @@ class Measurement:
         values: float ``[units]``, one per trained model; NaN where it could not be measured.
         control: ``None`` where there is none.
         note: a remark for the reader; where nothing could be measured, why not.
-        headline: whether it stands in the summary of an audit; of an attack that marks none, all do.
+        headline: whether it stands out in a report.
         chart: the bar chart that it is drawn in, if any.
+        criterion: of the verdict that it takes part in. Where no measurement of an attack has one, its headlines are judged (all of
+            them, if it marks none), by the criterion of its goal.
     """
 
     case: str
@@ -89,6 +111,7 @@ class Measurement:
     note: str = ""
     headline: bool = False
     chart: BarChart | None = None
+    criterion: Criterion | None = None
 
     @property
     def name(self) -> str:
@@ -113,9 +136,14 @@ class Measurement:
         return mean_interval(np.where(np.isfinite(self.values), self.controls, np.nan))
 
     @property
+    def gains(self) -> np.ndarray:
+        """Value minus control of every unit, float ``[units]``; NaN without a control."""
+        return np.asarray(self.values - self.controls)
+
+    @property
     def gain(self) -> Interval:
         """Value minus control, paired by unit; NaN without a control."""
-        return mean_interval(self.values - self.controls)
+        return mean_interval(self.gains)
 
 
 @dataclass(frozen=True)
