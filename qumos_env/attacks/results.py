@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from ..errors import QumosError, unknown
 from ..evaluation.statistics import Interval, mean_interval
 
 
@@ -82,10 +83,19 @@ class Criterion:
     Attributes:
         bad: how a value stands to its control that is bad for the owner.
         relevant: the least gain that matters in practice, above 0, in the unit of the quantity.
+
+    Raises:
+        QumosError: there is no such way to be bad, or nothing that matters.
     """
 
     bad: Bad
     relevant: float = RELEVANT
+
+    def __post_init__(self) -> None:
+        if self.bad not in get_args(Bad):
+            raise unknown("criterion", self.bad, get_args(Bad))
+        if not 0 < self.relevant < np.inf:
+            raise QumosError(f"a criterion's relevant gain is {self.relevant}, a number above 0 is needed")
 
 
 @dataclass(frozen=True, eq=False)

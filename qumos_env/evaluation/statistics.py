@@ -32,7 +32,7 @@ class Interval:
         """Mean and half-width, such as ``0.731 ± 0.024``; ``n/a`` where there is no figure."""
         if not self.known:
             return "n/a"
-        mean = f"{self.mean:+.3f}" if signed else f"{self.mean:.3f}"
+        mean = f"{self.mean:+z.3f}" if signed else f"{self.mean:z.3f}"
         bounded = np.isfinite(self.half) and self.half > 0
         return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{self.half:.3f}" if bounded else mean
 
