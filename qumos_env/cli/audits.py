@@ -44,8 +44,8 @@ def audit(
 ) -> None:
     """Attack a design in every known way, and print what that yields beside its control; ``qumos attacks`` lists the ways."""
     from ..audit import audit as run_audit
-    from ..audit.report import by_goal, html_page, table_rows
-    from ..audit.scorecard import NO_PROOF, VERDICTS
+    from ..audit.report import by_goal, counted, html_page, table_rows
+    from ..audit.scorecard import NO_PROOF
 
     if out is not None:
         _check_report(out)
@@ -65,7 +65,8 @@ def audit(
     )
     goals = by_goal(found)
     console().print(_scorecard_table(goals, console().width))
-    console().print("; ".join(f"{one.mark} {one.word}: {one.meaning}" for one in VERDICTS) + f". {NO_PROOF}", style="dim")
+    there = [one for one, _ in counted([line for lines in goals.values() for line in lines])]
+    console().print("; ".join(f"{one.mark} {one.word}: {one.meaning}" for one in there) + f". {NO_PROOF}", style="dim")
     for goal, lines in goals.items() if full else ():
         table = _measurement_table(goal.capitalize())
         for line in lines:
