@@ -17,9 +17,11 @@ body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1rem 0 }
 td, th { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line) }
 td:first-child, th:first-child, td.text, th.text { text-align: left } tr.winner { font-weight: 600 } tr.reference { color: var(--dim) }
+tr.winner td.text:last-child { font-weight: 400 }
 a { color: var(--link) } img { max-width: 100%; background: #fff } h2 { margin-top: 2rem }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto } .wide { overflow-x: auto }
 details { border-bottom: 1px solid var(--line); padding: .3rem 0 } summary { cursor: pointer; padding: .2rem 0 }
+@media print { ::details-content { content-visibility: visible } }
 """
 
 

@@ -263,6 +263,19 @@ def test_reports_know_no_attack() -> None:
         assert not hasattr(module, "re")
 
 
+def test_every_attack_says_what_is_bad(whole: Audit) -> None:
+    """One line each, judged; and the directions of those whose values are not accuracies of thieves or of the service."""
+    lines = {line.attack.name: line for line in scorecard.scorecard(whole.results)}
+    assert list(lines) == [one.name for one in all_attacks()]
+    assert all(line.judged or line.verdict is NOT_MEASURED for line in lines.values())
+    bad = {name: line.criterion.bad for name, line in lines.items()}
+    expected = {"gradient-inversion": "lower", "model-inversion": "lower", "canary-detector": "no higher", "slowdown": "higher"}
+    assert {name: bad[name] for name in expected} == expected
+    assert bad["outage"] == bad["tampering"] == bad["poisoning"] == "lower" and bad["theft"] == bad["extraction"] == "higher"
+    # Gradients without noise give the inputs away, and a flooded provider delays everyone.
+    assert lines["gradient-inversion"].verdict is lines["slowdown"].verdict is EXPOSED
+
+
 def test_the_headlines_are_few(whole: Audit) -> None:
     for attack, result in whole.results.items():
         assert 0 < sum(one.headline for one in result.measurements) <= 6, attack.name

@@ -11,10 +11,8 @@ import pytest
 from scipy.stats import ttest_1samp
 from sklearn.linear_model import LogisticRegression
 
-from qumos_env.attacks.integrity import canary_detector
 from qumos_env.attacks.registry import ATTACKS, GOALS, Attack, Goal
 from qumos_env.attacks.results import AttackResult, Control, Criterion, Measurement
-from qumos_env.attacks.suite import all_attacks
 from qumos_env.audit import Audit, audit
 from qumos_env.audit.report import html_page
 from qumos_env.audit.scorecard import (
@@ -366,25 +364,3 @@ def test_the_terminal_begins_with_the_same_lines(
     assert lines["seen"].split()[:4] == ["[X]", "exposed", "seen", "0.850"] and "0.450" in lines["seen"] and "+0.400" in lines["seen"]
     assert lines["safe"].startswith("[o] holds ") and ("<case>: accuracy" in lines["seen"]) == (columns == 200)
     assert HOLDS.meaning in " ".join(text.split()) and "no proof of safety" in " ".join(text.split())
-
-
-@pytest.fixture(scope="module")
-def whole() -> Audit:
-    """All attacks, briefly."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(canary_detector, "HONEST_SESSIONS", 60)
-        patch.setattr(canary_detector, "FAULTY_SESSIONS", 6)
-        return audit(DESIGN, tiny(), seeds=1)
-
-
-def test_every_attack_says_what_is_bad(whole: Audit) -> None:
-    """One line each, judged; and the directions of those whose values are not accuracies of thieves or of the service."""
-    lines = {line.attack.name: line for line in scorecard(whole.results)}
-    assert list(lines) == [one.name for one in all_attacks()]
-    assert all(line.judged or line.verdict is NOT_MEASURED for line in lines.values())
-    bad = {name: line.criterion.bad for name, line in lines.items()}
-    expected = {"gradient-inversion": "lower", "model-inversion": "lower", "canary-detector": "no higher", "slowdown": "higher"}
-    assert {name: bad[name] for name in expected} == expected
-    assert bad["outage"] == bad["tampering"] == bad["poisoning"] == "lower" and bad["theft"] == bad["extraction"] == "higher"
-    # Gradients without noise give the inputs away, and a flooded provider delays everyone.
-    assert lines["gradient-inversion"].verdict is lines["slowdown"].verdict is EXPOSED

@@ -32,8 +32,6 @@ _TEXT = [number for number, side in enumerate(COLUMNS.values()) if side == "left
 _INK, _RED, _GREY = "#22303c", "#d1495b", "#9fb3c8"
 
 
-
-
 def table_rows(measurements: Sequence[Measurement]) -> list[tuple[str, ...]]:
     """One row of text per measurement, under ``COLUMNS``."""
     rows: list[tuple[str, ...]] = []
@@ -75,7 +73,7 @@ def html_page(audit: Audit) -> str:
     names = {line.attack: f"threat-{number}" for number, line in enumerate(lines)}
     short = audit.design.hash[:12]
     drawing = image(figure_png(design_figure(audit.design, f"design {short}")), "the audited design")
-    counts = ", ".join(f"{_shape(one)}{count}\N{NO-BREAK SPACE}{one.word}" for one, count in counted(lines))
+    counts = ", ".join(f"<span class=whole>{_shape(one)}{count} {one.word}</span>" for one, count in counted(lines))
     parts = [
         f"<h1>Audit of design {short}</h1>",
         f"<p class='first {audit.yardstick.standing}'>{escape(audit.yardstick.sentence)}</p>",
@@ -116,18 +114,19 @@ body { max-width: 74rem; margin: 1.2rem auto } .scorecard + p, details p { max-w
 .first.worse, .first.equal { border-color: #d55e00 } .first.better { border-color: #009e73 }
 h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1.15rem; margin: 1.4rem 0 .2rem } b { font-weight: 600 }
 .small { color: var(--dim); font-size: .85rem; margin: .3rem 0 } .shape { display: inline-block; width: 1.3em; text-align: center }
+.whole { white-space: nowrap }
 .scorecard { width: 100%; margin: .4rem 0; line-height: 1.3; font-size: .9rem; font-variant-numeric: tabular-nums }
 .scorecard td, .scorecard th { padding: .16rem .4rem; white-space: nowrap } .scorecard a { text-decoration: none }
 .scorecard tbody th { padding-top: .5rem; color: var(--dim); font-weight: 400; font-size: .85rem }
 .scorecard td.what { color: var(--dim); width: 100%; white-space: normal; font-size: .8rem }
 @media (max-width: 50rem) {
-  body { margin: .6rem auto; padding: 0 .7rem; font-size: 14px } .first { font-size: 1rem }
-  .scorecard thead, .scorecard td.what { display: none } .scorecard td, .scorecard th { border: 0; padding: 0 .2rem }
-  .scorecard tr { display: grid; grid-template-columns: 7.2rem 4rem 1fr auto; border-bottom: 1px solid var(--line); padding: .12rem 0 }
+  body { margin: .6rem auto; padding: 0 .6rem; font-size: 14px } h1 { font-size: 1.15rem } .first { font-size: 1rem; line-height: 1.35 }
+  .scorecard thead, .scorecard td.what { display: none } .scorecard td, .scorecard th { border: 0; padding: 0 .1rem }
+  .scorecard tr { display: grid; grid-template-columns: 6.6rem 2.6rem 4rem 1fr; border-bottom: 1px solid var(--line); padding: .1rem 0 }
   .scorecard .word { grid-row: 1 / 3 } .scorecard .title { grid-column: 2 / 5; white-space: normal }
-  .scorecard tbody th { grid-column: 1 / 5 }
-  .scorecard .value, .scorecard .control, .scorecard .gain { grid-row: 2; font-size: .8rem; color: var(--dim); text-align: left }
-  .scorecard .control::before { content: "control " } .scorecard .gain::before { content: "gain " }
+  .scorecard tbody th { grid-column: 1 / 5 } .scorecard .value, .scorecard .control { text-align: left }
+  .scorecard .value, .scorecard .control, .scorecard .gain { grid-row: 2; font-size: .8rem; color: var(--dim) }
+  .scorecard .control:not(:empty)::before { content: "vs " }
 }
 """
 
