@@ -42,7 +42,7 @@ def audit(
     full: Annotated[bool, typer.Option("--full", help="Print all measurements, not the scorecard alone.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Attack a design in every known way, and print what that yields beside its control; ``qumos attacks`` lists the ways."""
+    """Attack a design in every known way, and give a verdict on each threat; ``qumos attacks`` lists the ways."""
     from ..audit import audit as run_audit
     from ..audit.report import by_goal, counted, html_page, table_rows
     from ..audit.scorecard import NO_PROOF
