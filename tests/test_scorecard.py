@@ -301,6 +301,7 @@ def test_the_page_begins_with_one_screen(found: Audit) -> None:
     links = [(attrs["href"] or "")[1:] for name, attrs in page.tags if name == "a"]
     assert len(set(ids)) == len(ids) and links and set(links) <= set(ids)
     assert {name for name, _ in page.tags} & {"script", "link", "iframe", "object"} == set()
+    assert ("meta", "viewport") in [(name, attrs.get("name")) for name, attrs in page.tags]  # or a phone draws it at a desk's width
 
 
 def test_a_line_of_the_page_says_what_was_measured(found: Audit) -> None:
