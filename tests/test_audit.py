@@ -15,11 +15,12 @@ from qumos_env import attacks as attacks_package
 from qumos_env.attacks import registry, suite
 from qumos_env.attacks.integrity import canary_detector
 from qumos_env.attacks.registry import ATTACKS, GOALS, Attack
-from qumos_env.attacks.results import AttackResult, BarChart, Control, Curve, Measurement, Plot
+from qumos_env.attacks.results import AttackResult, BarChart, Control, Criterion, Curve, Measurement, Plot
 from qumos_env.attacks.suite import all_attacks
-from qumos_env.audit import Audit, audit, report
+from qumos_env.audit import Audit, audit, report, scorecard
 from qumos_env.audit.report import by_goal, html_page, table_rows
 from qumos_env.audit.run import FIRST_SEED, NOT_RUN
+from qumos_env.audit.scorecard import EXPOSED, NOT_MEASURED
 from qumos_env.cli import app, audits, run
 from qumos_env.deployment.bundle import read_bundle
 from qumos_env.design import Design, Gate
@@ -191,7 +192,7 @@ def test_an_attack_is_found_under_its_name() -> None:
 
 
 def test_a_new_attack_needs_a_module_and_nothing_else(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Registered here, outside the package: it runs, and its fields alone decide what the summary, the page and the JSON show."""
+    """Registered here, outside the package: it runs, and its fields alone decide what scorecard, page and JSON show."""
     monkeypatch.setattr(registry, "ATTACKS", ATTACKS.copy())
     monkeypatch.setattr(suite, "ATTACKS", registry.ATTACKS)
     chart, roc = BarChart("toys side by side", "toys"), Plot("toy ROC", "lost", "found", guessing=True)
@@ -201,7 +202,7 @@ def test_a_new_attack_needs_a_module_and_nothing_else(scenario: Scenario, monkey
         values = np.ones(len(victim.rows))
         return AttackResult(
             [
-                Measurement("bear", "fun", values, Control("no bear", 0.25), headline=True, chart=chart),
+                Measurement("bear", "fun", values, Control("no bear", 0.25), headline=True, chart=chart, criterion=Criterion("higher")),
                 Measurement("theft", "accuracy", values, Control("no theft", values / 2)),
             ],
             [Curve(roc, "bear", np.array([0.0, 1.0]), np.array([0.5, 1.0]))],
@@ -210,11 +211,12 @@ def test_a_new_attack_needs_a_module_and_nothing_else(scenario: Scenario, monkey
     found = audit(DESIGN, scenario, seeds=1, attacks=["toy", "slowdown"])
     toy = registry.ATTACKS["toy"]
     assert toy.run is run and [one.name for one in found.results] == ["toy", "slowdown"]
-    summary = by_goal(found, summary=True)
-    assert list(summary) == ["integrity", "availability"]
-    assert [one.name for one in summary["integrity"][toy]] == ["bear: fun"]
-    assert [one.name for one in by_goal(found)["integrity"][toy]] == ["bear: fun", "theft: accuracy"]
+    goals = by_goal(found)
+    assert list(goals) == ["integrity", "availability"]
+    (line,) = goals["integrity"]
+    assert line.attack is toy and line.verdict is EXPOSED and line.measurement is not None and line.measurement.name == "bear: fun"
     data = found.to_dict()
+    assert data["scorecard"][0]["title"] == toy.title and data["scorecard"][0]["verdict"] == "exposed"
     assert data["attacks"][0] == {"name": "toy", "goal": "integrity", "title": toy.title, "adversary": toy.adversary}
     first = data["figures"][0]
     assert (first["attack"], first["goal"], first["name"], first["headline"]) == ("toy", "integrity", "bear: fun", True)
@@ -241,12 +243,6 @@ def test_the_attack_of_the_docs_runs(scenario: Scenario, monkeypatch: pytest.Mon
     assert one.headline and (one.controls == found.chance).all()
 
 
-def test_an_attack_that_marks_no_headline_is_summarised_as_a_whole(scenario: Scenario, only_planted: Any) -> None:
-    only_planted(planted)
-    found = audit(DESIGN, scenario, seeds=1)
-    assert by_goal(found, summary=True) == by_goal(found)
-
-
 def test_a_name_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """By one module: importing that again does no harm. And goals are three."""
     monkeypatch.setattr(registry, "ATTACKS", ATTACKS.copy())
@@ -261,27 +257,28 @@ def test_a_name_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_reports_know_no_attack() -> None:
     """Neither by name nor by title, nor by patterns of them: all they show they read from fields."""
     words = {word for one in ATTACKS.values() for word in (one.name, one.title)}
-    for module in (report, audits):
+    for module in (report, scorecard, audits):
         tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
         assert not {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)} & words
         assert not hasattr(module, "re")
 
 
-def test_the_summary_is_short_and_leaves_no_attack_out(whole: Audit) -> None:
-    """Every attack but the service itself marks some of what it measures."""
-    summary = {attack: found for attacks in by_goal(whole, summary=True).values() for attack, found in attacks.items()}
-    assert summary.keys() == whole.results.keys()
-    for attack, found in summary.items():
-        assert all(one.headline for one in found) and 0 < len(found) <= 6, attack.name
+def test_every_attack_says_what_is_bad(whole: Audit) -> None:
+    """One line each, judged; and the directions of those whose values are not accuracies of thieves or of the service."""
+    lines = {line.attack.name: line for line in scorecard.scorecard(whole.results)}
+    assert list(lines) == [one.name for one in all_attacks()]
+    assert all(line.judged or line.verdict is NOT_MEASURED for line in lines.values())
+    bad = {name: line.criterion.bad for name, line in lines.items()}
+    expected = {"gradient-inversion": "lower", "model-inversion": "lower", "canary-detector": "no higher", "slowdown": "higher"}
+    assert {name: bad[name] for name in expected} == expected
+    assert bad["outage"] == bad["tampering"] == bad["poisoning"] == "lower" and bad["theft"] == bad["extraction"] == "higher"
+    # Gradients without noise give the inputs away, and a flooded provider delays everyone.
+    assert lines["gradient-inversion"].verdict is lines["slowdown"].verdict is EXPOSED
 
 
-def test_a_summary_says_where_models_are_missing() -> None:
-    """Remarks are for the full table, but not those on fewer models than there are."""
-    note = "2 of 3 models have too few rows"
-    control = Control("control", np.zeros(3))
-    some, every = (measurement("some", values, control, note) for values in (np.array([0.7, np.nan, np.nan]), np.ones(3)))
-    assert [row[-1] for row in table_rows([some, every], notes=False)] == [f"control; {note}", "control"]
-    assert [row[-1] for row in table_rows([some, every])] == [f"control; {note}"] * 2
+def test_the_headlines_are_few(whole: Audit) -> None:
+    for attack, result in whole.results.items():
+        assert 0 < sum(one.headline for one in result.measurements) <= 6, attack.name
 
 
 def no_constant(text: str) -> None:
@@ -312,7 +309,8 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.targets += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        found = [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        self.targets += [value for value in found if not value.startswith("#")]
         self.pictures += [value or "" for name, value in attrs if name == "alt"]
 
     def handle_data(self, data: str) -> None:
@@ -371,8 +369,9 @@ def test_an_attack_that_cannot_run_does_not_end_the_audit(scenario: Scenario, on
     (one,) = measurements(found)
     assert one.name == NOT_RUN and one.values.shape == (2 * K,) and not one.interval.known
     assert one.note == f"n/a: {' '.join(str(error).split())}"
-    assert by_goal(found, summary=True) == {"integrity": {ATTACKS["planted"]: [one]}}
-    assert table_rows([one], notes=False)[0][1] == "n/a" and one.note in html_page(found)
+    (line,) = by_goal(found)["integrity"]
+    assert line.verdict is NOT_MEASURED and line.note == one.note
+    assert table_rows([one])[0][1] == "n/a" and one.note in html_page(found)
 
 
 def test_shadows_that_the_data_cannot_feed_are_not_run(scenario: Scenario) -> None:
@@ -434,7 +433,7 @@ def test_audit_writes_a_page_and_json(folder: Path, capsys: pytest.CaptureFixtur
     """The same values in both, in the terminal and with --json; nothing else is left behind."""
     only_planted(planted)
     before = contents(folder)
-    text = output(capsys, "audit", "design.json", "-s", "tiny.toml", "--seeds", 2, "--out", "x.html")
+    text = output(capsys, "audit", "design.json", "-s", "tiny.toml", "--seeds", 2, "--out", "x.html", "--full")
     assert "always" in text and "wrote x.html and x.json" in text and DESIGN.hash[:12] in text
     assert set(contents(folder)) - set(before) == {"x.html", "x.json"}
     stored = json.loads((folder / "x.json").read_text(), parse_constant=no_constant)

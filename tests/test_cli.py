@@ -293,9 +293,14 @@ def test_listing_does_not_load_the_simulator(here: Workplace) -> None:
 
 
 def test_a_terminal_that_knows_ascii_only_is_served(here: Any) -> None:
-    """What it cannot show is escaped, and nothing fails."""
+    """What it cannot show is spelt or escaped, and nothing fails."""
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-c", "from qumos_env.cli import main; main()", "evaluate", str(here.folder / "design.json")]
     command += ["--scenario", str(here.folder / "tiny.toml")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, env=environment, check=False)
-    assert done.returncode == 0 and b"\\xb1 s.e." in done.stdout and not done.stderr
+    assert done.returncode == 0 and b"+- s.e." in done.stdout and not done.stderr
+
+
+def test_what_ascii_has_no_letters_for_is_spelt() -> None:
+    """Signs of intervals as they are typed; others by number."""
+    assert "a\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}b θ".encode("ascii", "qumos.plain") == b"a +- b \\u03b8"

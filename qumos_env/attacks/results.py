@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 
+from ..errors import QumosError, unknown
 from ..evaluation.statistics import Interval, mean_interval
 
 
@@ -68,6 +70,34 @@ class Control:
     values: np.ndarray | float
 
 
+Bad = Literal["higher", "lower", "no higher"]
+"""When a value is bad for the owner: above its control, below it, or not above it (what an owner's check finds, beside false alarms)."""
+RELEVANT = 0.02
+"""The least difference of two shares of rows, such as accuracies, that matters in practice: one row in fifty."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """How a verdict reads a measurement; what it makes of it is in ``qumos_env.audit.scorecard``.
+
+    Attributes:
+        bad: how a value stands to its control that is bad for the owner.
+        relevant: the least gain that matters in practice, above 0, in the unit of the quantity.
+
+    Raises:
+        QumosError: there is no such way to be bad, or nothing that matters.
+    """
+
+    bad: Bad
+    relevant: float = RELEVANT
+
+    def __post_init__(self) -> None:
+        if self.bad not in get_args(Bad):
+            raise unknown("criterion", self.bad, get_args(Bad))
+        if not 0 < self.relevant < np.inf:
+            raise QumosError(f"a criterion's relevant gain is {self.relevant}, a number above 0 is needed")
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """One quantity that an attack measured, once per trained model, beside what the adversary gets without it.
@@ -78,8 +108,10 @@ class Measurement:
         values: float ``[units]``, one per trained model; NaN where it could not be measured.
         control: ``None`` where there is none.
         note: a remark for the reader; where nothing could be measured, why not.
-        headline: whether it stands in the summary of an audit; of an attack that marks none, all do.
+        headline: whether it stands out in a report.
         chart: the bar chart that it is drawn in, if any.
+        criterion: of the verdict that it takes part in. Where no measurement of an attack has one, its headlines are judged (all of
+            them, if it marks none), by the criterion of its goal.
     """
 
     case: str
@@ -89,6 +121,7 @@ class Measurement:
     note: str = ""
     headline: bool = False
     chart: BarChart | None = None
+    criterion: Criterion | None = None
 
     @property
     def name(self) -> str:
@@ -113,9 +146,14 @@ class Measurement:
         return mean_interval(np.where(np.isfinite(self.values), self.controls, np.nan))
 
     @property
+    def gains(self) -> np.ndarray:
+        """Value minus control of every unit, float ``[units]``; NaN without a control."""
+        return np.asarray(self.values - self.controls)
+
+    @property
     def gain(self) -> Interval:
         """Value minus control, paired by unit; NaN without a control."""
-        return mean_interval(self.values - self.controls)
+        return mean_interval(self.gains)
 
 
 @dataclass(frozen=True)

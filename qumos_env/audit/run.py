@@ -16,10 +16,12 @@ from ..attacks.results import AttackResult, Control, Curve, Measurement, Plot
 from ..attacks.suite import all_attacks
 from ..design import Design
 from ..errors import EvaluationFailure, QumosError, one_line, unknown
+from ..evaluation.controls import linear
 from ..evaluation.service import Service
 from ..evaluation.statistics import mean_interval
 from ..evaluation.workload import Workload
 from ..scenario import Scenario
+from .scorecard import Yardstick, scorecard
 
 FIRST_SEED = 10_000
 """Seeds of an audit start here, above the scenario's own: no search has been scored with them."""
@@ -36,6 +38,7 @@ class Audit:
         scenario: the scenario that it serves.
         seeds: evaluation seeds; every one trains a model per draw.
         accuracy: of the service as it runs, on the test split, one value per trained model.
+        linear: of a logistic regression on the raw features of the same train rows, one value per trained model.
         chance: majority frequency of the test split.
         results: of every attack, in the order they ran: measurements over all trained models of all seeds, and curves as means over the
             seeds.
@@ -45,8 +48,14 @@ class Audit:
     scenario: Scenario
     seeds: tuple[int, ...]
     accuracy: np.ndarray
+    linear: np.ndarray
     chance: float
     results: Mapping[Attack, AttackResult]
+
+    @property
+    def yardstick(self) -> Yardstick:
+        """The service against the linear model."""
+        return Yardstick.of(self.accuracy, self.linear)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; what could not be measured is ``null``, its ``note`` says why."""
@@ -58,6 +67,8 @@ class Audit:
             "seeds": list(self.seeds),
             "accuracy": mean_interval(self.accuracy).to_dict(),
             "chance": self.chance,
+            "yardstick": self.yardstick.to_dict(),
+            "scorecard": [one.to_dict() for one in scorecard(self.results)],
             "attacks": [one.to_dict() for one in self.results],
             "figures": [
                 {
@@ -122,7 +133,7 @@ def audit(
     scenario.check_design(design, limits=limits)
     chosen = [one for one in every if not attacks or one.name in attacks]
     workload = Workload(scenario)
-    accuracy = []
+    accuracy, beside = [], []
     results: dict[Attack, list[AttackResult]] = {one: [] for one in chosen}
     steps = seeds * len(chosen)
     numbers = tuple(scenario.seed + FIRST_SEED + index for index in range(seeds))
@@ -131,6 +142,7 @@ def audit(
             victim = Service.train(workload, design, seed)
             answers = victim.answer(victim.test, "accuracy of the service").argmax(axis=-1)
             accuracy.append(np.mean(answers == victim.labels[victim.test], axis=1))
+            beside.append(_linear_accuracy(victim))
             for position, one in enumerate(chosen):
                 if on_progress is not None:
                     on_progress(index * len(chosen) + position, steps, one.name)
@@ -143,9 +155,17 @@ def audit(
         scenario=scenario,
         seeds=numbers,
         accuracy=np.concatenate(accuracy),
+        linear=np.concatenate(beside),
         chance=float(np.bincount(labels).max() / len(labels)),
         results={one: AttackResult(_joined_measurements(found), _joined_curves(found)) for one, found in results.items()},
     )
+
+
+def _linear_accuracy(victim: Service) -> np.ndarray:
+    """Of a linear model on the raw features of the train rows of every draw, on the test split, ``[K]``."""
+    features, labels = victim.features, victim.labels
+    rows = [(one.train, one.test) for one in victim.rows]
+    return np.array([np.mean(linear(features[a], labels[a], features[b]) == labels[b]) for a, b in rows])
 
 
 def _run(one: Attack, victim: Service) -> AttackResult:

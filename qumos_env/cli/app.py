@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
 import time
@@ -76,6 +77,19 @@ def _lines(description: str) -> Move:
     return move
 
 
+_PLAIN = "qumos.plain"
+_SPELT = {"\N{NO-BREAK SPACE}": " ", "\N{PLUS-MINUS SIGN}": "+-"}
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What stands for characters that a terminal cannot show: the signs of intervals as they are typed, others as their numbers."""
+    if isinstance(error, UnicodeEncodeError) and (spelt := _SPELT.get(error.object[error.start])):
+        return spelt, error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error(_PLAIN, _plain)
+
 # Newer typer ships its own copy of click: its errors are not those of the installed click.
 _CommandError: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
@@ -84,7 +98,7 @@ def run(command: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Runs a typer app; errors that a user can act on become one line on stderr and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show θ is no reason to fail
+            stream.reconfigure(errors=_PLAIN)  # a terminal that cannot show θ is no reason to fail
     try:
         outcome: Any = command(args=arguments, standalone_mode=False)
     except (QumosError, EvaluationFailure) as error:

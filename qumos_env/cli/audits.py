@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 from threadpoolctl import threadpool_limits
@@ -17,7 +19,12 @@ from ..files import parse_json, read_bytes, write_text
 from ..scenario import load_scenario
 from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, progress_bar
 
+if TYPE_CHECKING:
+    from ..attacks.registry import Goal
+    from ..audit.scorecard import Line
+
 _MOST_BYTES = 2**28  # of an earlier report
+_WIDE = 100  # columns of a terminal
 _DIGITS = 9  # of a number of shots: what a sampler's integers hold
 
 
@@ -33,13 +40,13 @@ def audit(
         Path | None, typer.Option("--out", "-o", help="HTML file of the report; the same measurements as JSON beside it.")
     ] = None,
     reference: Annotated[bool, typer.Option("--reference", help="Do not hold the design against the scenario's limits.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Print all measurements, not the main ones alone.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print all measurements, not the scorecard alone.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Attack a design in every known way, and print what that yields beside its control; ``qumos attacks`` lists the ways."""
+    """Attack a design in every known way, and give a verdict on each threat; ``qumos attacks`` lists the ways."""
     from ..audit import audit as run_audit
-    from ..audit.report import by_goal, html_page, table_rows, text
-    from ..evaluation.statistics import mean_interval
+    from ..audit.report import by_goal, counted, html_page, table_rows
+    from ..audit.scorecard import NO_PROOF
 
     if out is not None:
         _check_report(out)
@@ -52,15 +59,20 @@ def audit(
     if as_json:
         typer.echo(found.to_json())
         return
+    console().print(found.yardstick.sentence, style="bold")
     console().print(
-        f"design {loaded.hash[:12]} in {found.scenario.name}: {len(found.seeds)} fresh seeds, {len(found.accuracy)} models; "
-        f"the service is right on {text(mean_interval(found.accuracy))} of the test rows, chance {found.chance:.3f}"
+        f"design {loaded.hash[:12]} in {found.scenario.name}: {len(found.seeds)} fresh seeds, {len(found.accuracy)} models, "
+        f"chance {found.chance:.3f}"
     )
-    for goal, attacks in by_goal(found, summary=not full).items():
+    goals = by_goal(found)
+    console().print(_scorecard_table(goals, console().width))
+    there = [one for one, _ in counted([line for lines in goals.values() for line in lines])]
+    console().print("; ".join(f"{one.mark} {one.word}: {one.meaning}" for one in there) + f". {NO_PROOF}", style="dim")
+    for goal, lines in goals.items() if full else ():
         table = _measurement_table(goal.capitalize())
-        for one, measurements in attacks.items():
-            table.add_row(Text(one.name, "bold"), "", "", "", Text(one.title, "bold"))
-            for row in table_rows(measurements, notes=full):
+        for line in lines:
+            table.add_row(Text(line.attack.name, "bold"), "", "", "", Text(line.attack.title, "bold"))
+            for row in table_rows(found.results[line.attack].measurements):
                 table.add_row(*row)
             table.add_section()
         console().print(table)
@@ -102,7 +114,7 @@ def membership(
     """Shots against leakage: accuracy and membership AUC of a design by shots and repeated questions."""
     from ..attacks.confidentiality.membership_shots import shots_study
     from ..attacks.confidentiality.qmu_protocol import qmu_protocol
-    from ..audit.report import table_rows, text
+    from ..audit.report import table_rows
     from ..evaluation.service import Service
     from ..evaluation.workload import Workload
 
@@ -128,7 +140,7 @@ def membership(
     for heading in ("shots", "repeats", "test accuracy", "membership AUC"):
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row("exact" if row.shots is None else str(row.shots), str(row.repeats), text(row.accuracy), text(row.auc))
+        table.add_row("exact" if row.shots is None else str(row.shots), str(row.repeats), row.accuracy.text(), row.auc.text())
     console().print(table)
     if published:
         table = _measurement_table("the published protocol (arXiv 2509.06086) beside held-out rows")
@@ -148,7 +160,6 @@ def unlearn(
     as_json: JsonOption = False,
 ) -> None:
     """Make the model of a bundle forget rows, and write the new bundle."""
-    from ..audit.report import text
     from ..unlearning import unlearn_bundle
 
     with progress_bar("unlearning") as move:
@@ -162,11 +173,30 @@ def unlearn(
     for heading in ("figure", "before", "after", "retrained"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for figure in report.figures:
-        table.add_row(figure.name, *(text(one) if one.known else "n/a" for one in (figure.before, figure.after, figure.retrained)))
+        table.add_row(figure.name, *(one.text() for one in (figure.before, figure.after, figure.retrained)))
     console().print(table)
     for note in report.notes:
         console().print(note, style="yellow")
     console().print(f"wrote {out}")
+
+
+def _scorecard_table(goals: Mapping[Goal, Sequence[Line]], width: int) -> Table:
+    """A line per threat; marks and words tell verdicts apart without colours, and what it is judged by stands there where there is room."""
+    from ..audit.report import line_cells
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("verdict", "threat", "value", "control", "gain"):
+        table.add_column(heading, justify="left" if heading in ("verdict", "threat") else "right", no_wrap=True)
+    wide = width >= _WIDE
+    if wide:
+        table.add_column("judged by", no_wrap=True, overflow="ellipsis", style="dim")
+    for goal, lines in goals.items():
+        table.add_row(Text(goal.capitalize(), "dim"))
+        for line in lines:
+            judged, *figures = line_cells(line)
+            verdict = Text(f"{line.verdict.mark} {line.verdict.word}", Style(color=line.verdict.colour))
+            table.add_row(verdict, line.attack.name, *figures, *([judged] if wide else []))
+    return table
 
 
 def _measurement_table(title: str) -> Table:

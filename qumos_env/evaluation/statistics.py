@@ -28,6 +28,14 @@ class Interval:
         """Half the width."""
         return (self.high - self.low) / 2
 
+    def text(self, *, signed: bool = False) -> str:
+        """Mean and half-width, such as ``0.731 ± 0.024``; ``n/a`` where there is no figure."""
+        if not self.known:
+            return "n/a"
+        mean = f"{self.mean:+z.3f}" if signed else f"{self.mean:z.3f}"
+        bounded = np.isfinite(self.half) and self.half > 0
+        return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{self.half:.3f}" if bounded else mean
+
     def to_dict(self) -> dict[str, float | None]:
         """Plain JSON; what is NaN here is null."""
         values = {"mean": self.mean, "low": self.low, "high": self.high}

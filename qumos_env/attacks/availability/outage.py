@@ -15,7 +15,7 @@ from ...evaluation.controls import linear
 from ...evaluation.outage import FALLBACKS, outages
 from ...evaluation.service import Service
 from ..registry import attack
-from ..results import AttackResult, Control, Measurement
+from ..results import AttackResult, Control, Criterion, Measurement
 
 
 @attack(
@@ -42,8 +42,8 @@ def run(victim: Service) -> AttackResult:
     control = Control("full service", full)
     measurements = []
 
-    def measured(case: str, values: np.ndarray, note: str = "", headline: bool = True) -> None:
-        measurements.append(Measurement(case, "accuracy", values, control, note, headline))
+    def measured(case: str, values: np.ndarray, note: str = "", headline: bool = True, criterion: Criterion | None = None) -> None:
+        measurements.append(Measurement(case, "accuracy", values, control, note, headline, criterion=criterion))
 
     best: dict[str, tuple[float, np.ndarray]] = {}
     for provider, one in outages(victim.model, victim.trained, victim.encode(train), victim.labels[train], inputs, keys).items():
@@ -54,7 +54,7 @@ def run(victim: Service) -> AttackResult:
         best[provider] = found[chosen]
         measured(f"without {provider}, best fallback", best[provider][1], f"on the tuning rows: {chosen}")
     worst = min(best, key=lambda provider: best[provider][0])
-    measured("worst outage, best fallback", best[worst][1], f"on the tuning rows: {worst} missing")
+    measured("worst outage, best fallback", best[worst][1], f"on the tuning rows: {worst} missing", criterion=Criterion("lower"))
     plain = np.stack([linear(victim.features[a], victim.labels[a], victim.features[b]) for a, b in zip(train, victim.test, strict=True)])
     truth = victim.labels[victim.test]
     measured("no provider, linear model on raw features", (plain == truth).mean(axis=1))

@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 from ...evaluation.service import Service
 from ...seeds import label
 from ..registry import attack
-from ..results import AttackResult, Control, Curve, Measurement, Plot
+from ..results import AttackResult, Control, Criterion, Curve, Measurement, Plot
 
 PERCENTILE = 0.95
 QUERIES = 500
@@ -116,6 +116,8 @@ ATTACKS_ON_ONE = {
 }
 QUANTITIES = ("mean response time", "95th percentile")
 """What is measured; the first stands in the summary."""
+SLOWER = Criterion("higher", 0.1)
+"""A tenth of the undisturbed response time is noticed."""
 PLOT = Plot("response time under flooding", "utilisation of one provider", "mean, in service times")
 
 
@@ -149,7 +151,8 @@ def run(victim: Service) -> AttackResult:
         for quantity, values, controls, formula in zip(QUANTITIES, simulated(load, use), calm, exact, strict=True):
             control, note = Control("undisturbed", controls), f"formula: {formula:.3f}"
             case, headline = f"one provider, {name}", quantity == QUANTITIES[0]
-            measurements.append(Measurement(case, quantity, values, control, note, headline))
+            criterion = SLOWER if headline else None
+            measurements.append(Measurement(case, quantity, values, control, note, headline, criterion=criterion))
     utilisations = np.linspace(0.5, 0.98, 25)
     means = [mean_response([Load(one), *[NORMAL] * (providers - 1)], timeout) / unit for one in utilisations]
     return AttackResult(measurements, [Curve(PLOT, "mean", utilisations, np.array(means))])

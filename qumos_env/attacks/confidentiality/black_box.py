@@ -151,12 +151,15 @@ def ensemble(victim: Service, rounds: Sequence[int], answers: Answers, members: 
     return found
 
 
-def kernel_clone(victim: Service, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Labels, one-hot ``[K, test rows, classes]``, of the test split by a kernel machine trained on the top-1 ``targets`` of ``rows``."""
+def kernel_clone(victim: Service, rows: np.ndarray, targets: np.ndarray, asked: np.ndarray | None = None) -> np.ndarray:
+    """Labels, one-hot ``[K, R, classes]``, that a kernel machine trained on the top-1 ``targets`` of ``rows`` gives to rows ``asked``.
+
+    ``asked`` are row numbers ``[K, R]``; default those of the test split.
+    """
     found = []
-    for own, labels, test in zip(rows, targets.argmax(axis=-1), victim.test, strict=True):
+    for own, labels, wanted in zip(rows, targets.argmax(axis=-1), victim.test if asked is None else asked, strict=True):
         one_class = len(np.unique(labels)) == 1
-        found.append(np.full(len(test), labels[0]) if one_class else kernel(victim.features[own], labels, victim.features[test]))
+        found.append(np.full(len(wanted), labels[0]) if one_class else kernel(victim.features[own], labels, victim.features[wanted]))
     return one_hot(np.stack(found), victim.n_classes)
 
 

@@ -16,7 +16,7 @@ from ...evaluation.service import Service
 from ...model.stack import DENSE_MAX_QUBITS
 from ...model.training import Parameters, one_hot
 from ..registry import attack
-from ..results import AttackResult, Control, Measurement
+from ..results import AttackResult, Control, Criterion, Measurement
 from .class_means import class_means
 from .gradient_matching import GradientMap, invert
 
@@ -30,7 +30,8 @@ SPREAD = 0.5
 """Standard deviation in radians of the starts about the mean of the adversary's rows of the class."""
 TOLERANCE = 0.1
 """Radians within which every angle of a row must lie for it to count as reconstructed."""
-
+LEAK = Criterion("lower", 0.05)
+"""An angle known better by this, in radians, tells something."""
 
 @attack(
     "gradient-inversion",
@@ -53,7 +54,7 @@ def run(victim: Service) -> AttackResult:
         padded = np.full((2, len(victim.rows)), np.nan)
         padded[:, :attacked] = values, guessed
         control = Control("guess: mean of own rows of the class", padded[1])
-        measurements.append(Measurement(case, quantity, padded[0], control, note, headline))
+        measurements.append(Measurement(case, quantity, padded[0], control, note, headline, criterion=LEAK if headline else None))
 
     for size in BATCH_ROWS:
         inputs, labels = _batches(victim, attacked, size)

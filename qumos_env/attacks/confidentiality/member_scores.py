@@ -16,11 +16,15 @@ import numpy as np
 from ...errors import QumosError
 from ...evaluation.roc import LOW_RATES, RATE_GRID, auc, rate_name, rates_on_grid, resolution_note, threshold_at, true_positive_rate
 from ...evaluation.service import Service
-from ..results import Control, Curve, Measurement, Plot
+from ..results import Control, Criterion, Curve, Measurement, Plot
 
 PLOT = Plot("membership ROC", "false-positive rate", "true-positive rate", log_x=True, log_y=True, y_range=(1e-3, 1.1), guessing=True)
 GUESS = Control("a guess", 0.5)
 """Of an AUC or a balanced accuracy."""
+AUC_LEAK = Criterion("higher", 0.05)
+"""Of an AUC: above a guess's, and one pair of a member and a non-member in twenty more is told apart than by a guess."""
+RATE_LEAK = Criterion("higher", 0.02)
+"""Of a true-positive rate at 1 % false positives: three times a guess's."""
 
 _PAIR_NOTE = "one value per pair of models that swap members and non-members"
 
@@ -119,11 +123,13 @@ def measured(way: str, values: np.ndarray, members: Scores, others: Scores, note
         headlines: how many of the measurements stand in the summary, the AUC first.
     """
     inside, outside = np.concatenate(members), np.concatenate(others)
-    found = [Measurement(way, "AUC", values[:, 0], GUESS, note, headlines > 0)]
+    found = [Measurement(way, "AUC", values[:, 0], GUESS, note, headlines > 0, criterion=AUC_LEAK if headlines else None)]
     for column, rate in enumerate(LOW_RATES, start=1):
         remarks = (f"{resolution_note(len(outside), rate)}, pooled over models", _extreme_note(inside, outside, rate), note)
         quantity, guess = f"TPR at {rate_name(rate)} FPR", Control("a guess at that FPR", rate)
-        found.append(Measurement(way, quantity, values[:, column], guess, "; ".join(filter(None, remarks)), headlines > column))
+        judged = RATE_LEAK if headlines > column else None
+        note_of_rate = "; ".join(filter(None, remarks))
+        found.append(Measurement(way, quantity, values[:, column], guess, note_of_rate, headlines > column, criterion=judged))
     return found
 
 

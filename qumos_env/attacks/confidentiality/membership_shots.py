@@ -14,7 +14,7 @@ from ...evaluation.service import Service
 from ...evaluation.statistics import Interval, mean_interval
 from ..registry import attack
 from ..results import AttackResult, Curve, Measurement, Plot
-from .member_scores import GUESS, per_unit
+from .member_scores import AUC_LEAK, GUESS, per_unit
 
 SHOTS = (10, 100, 1000, None)
 HEADLINES = (100, 1000, None)
@@ -101,7 +101,8 @@ def run(victim: Service) -> AttackResult:
     found, curves = [], []
     for row in rows:
         case = "exact answers" if row.shots is None else f"{row.shots:,} shots, {_answers(row.repeats)}"
-        found.append(Measurement(case, "AUC", row.aucs, GUESS, headline=row.shots in HEADLINES and row.repeats == 1))
+        headline = row.shots in HEADLINES and row.repeats == 1
+        found.append(Measurement(case, "AUC", row.aucs, GUESS, headline=headline, criterion=AUC_LEAK if headline else None))
     for repeats in dict.fromkeys(row.repeats for row in rows if row.shots is not None):
         finite = [row for row in rows if row.shots is not None and row.repeats == repeats]
         for name, values in (("AUC", [row.auc.mean for row in finite]), ("accuracy", [row.accuracy.mean for row in finite])):

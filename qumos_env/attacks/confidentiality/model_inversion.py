@@ -14,13 +14,14 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from ...evaluation.service import Service
 from ..registry import attack
-from ..results import AttackResult, Control, Measurement
+from ..results import AttackResult, Control, Criterion, Measurement
 from .black_box import most_queries, query_rows
 from .class_means import class_means
 
 QUERIES = 150
 POPULATION, ELITE, ITERATIONS = 32, 8, 15
-
+LEAK = Criterion("lower", 0.05)
+"""A feature known better by a twentieth of its standard deviation tells something."""
 
 @attack(
     "model-inversion",
@@ -43,7 +44,8 @@ def run(victim: Service) -> AttackResult:
 
     def measured(case: str, quantity: str, values: list[float], guessed: list[float], guess: str = "", headline: bool = False) -> None:
         control = Control(f"guess: mean of own rows{guess}", np.array(guessed))
-        measurements.append(Measurement(case, quantity, np.array(values), control, headline=headline))
+        criterion = LEAK if headline else None
+        measurements.append(Measurement(case, quantity, np.array(values), control, headline=headline, criterion=criterion))
 
     own = victim.features[rows]
     wanted = [class_means(victim.features[draw.train], victim.labels[draw.train], victim.n_classes) for draw in victim.rows]

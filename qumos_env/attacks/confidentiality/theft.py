@@ -23,7 +23,7 @@ from ...evaluation.theft import QUERIES_ONLY
 from ...evaluation.thief import AUDIT_TIERS, CUT_VARIANTS, STACKED, Source, Thief
 from ...model.training import one_hot
 from ..registry import attack
-from ..results import AttackResult, BarChart, Control, Measurement
+from ..results import AttackResult, BarChart, Control, Criterion, Measurement
 from .stealing import AUDIT_EFFORT, Effort, Outcome, Scene, best_of, taught
 
 # What thieves learn from, and what that is called.
@@ -82,7 +82,8 @@ def run(
 
     def measured(case: str, outcome: Outcome, beside: Source, control: str, note: str = "", headline: bool = False) -> Measurement:
         without = Control(f"best model without loot, from {control}", nobody[beside].test)
-        return Measurement(case, "accuracy", outcome.test, without, note, headline, CHART)
+        judged = Criterion("higher") if case == BEST else None
+        return Measurement(case, "accuracy", outcome.test, without, note, headline, CHART, judged)
 
     found = [measured(case, outcome, source, f"the same {SOURCES[source]}") for case, (source, outcome) in outcomes.items()]
     found.append(measured("no loot, from queries", nobody["queries"], "labels", SOURCES["labels"], headline=True))

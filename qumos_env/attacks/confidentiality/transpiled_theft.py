@@ -33,7 +33,7 @@ from ...model.training import Parameters
 from ...seeds import label
 from ...simulation.layers import z_signs
 from ..registry import attack
-from ..results import AttackResult, Control, Measurement
+from ..results import AttackResult, Control, Criterion, Measurement
 from .circuit_recovery import (
     EXACT,
     GATESETS,
@@ -68,6 +68,7 @@ _KNOWN_GATES: tuple[_What, ...] = (
 _GUESSED: tuple[_What, ...] = ((", guessed ansatz", "unitary distance"), (", guessed ansatz, fine-tune", "accuracy"))
 _BLACK_BOX: tuple[_What, ...] = ((", black box", "readout error"), (", black box, frozen-head", "accuracy"))
 _HEADLINE = _GUESSED[1]
+_JUDGED = (_KNOWN_GATES[2], _HEADLINE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +258,8 @@ class _ProviderAttack:
 
     def _measured(self, what: _What, values: np.ndarray, control: Control | None, note: str = "") -> Measurement:
         way, quantity = what
-        return Measurement(f"{self.provider}{way}", quantity, values, control, note, headline=what == _HEADLINE)
+        criterion = Criterion("higher") if what in _JUDGED else None
+        return Measurement(f"{self.provider}{way}", quantity, values, control, note, headline=what == _HEADLINE, criterion=criterion)
 
     def _missing(self, everything: Sequence[_What], note: str) -> list[Measurement]:
         return [self._measured(what, np.full(self.count, np.nan), None, note) for what in everything]

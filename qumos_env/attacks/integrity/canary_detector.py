@@ -16,7 +16,7 @@ from ...evaluation.roc import rates_on_grid
 from ...evaluation.service import Service
 from ...evaluation.statistics import CONFIDENCE
 from ..registry import attack
-from ..results import AttackResult, Control, Curve, Measurement, Plot
+from ..results import AttackResult, Control, Criterion, Curve, Measurement, Plot
 from .faults import ANGLE_ERRORS, CROSSTALK, FLIPPED_RESULTS, TAMPERING, WORSE_HARDWARE, ExposedCircuits, Fault
 from .inspection import Inspector, Protocol
 from .noisy_circuits import TOO_WIDE, NoisyCircuits
@@ -24,6 +24,8 @@ from .noisy_circuits import TOO_WIDE, NoisyCircuits
 FAULTS = (*TAMPERING, CROSSTALK, WORSE_HARDWARE)
 HEADLINES = (FLIPPED_RESULTS, WORSE_HARDWARE)
 """The faults whose detection stands in the summary."""
+CHECK = Criterion("no higher", 0.5)
+"""A check serves its owner where one session exposes a fault more often than not, false alarms apart."""
 # Of all models together.
 HONEST_SESSIONS, FAULTY_SESSIONS = 1600, 40
 _ROC_GRID = np.linspace(0.01, 1.0, 100)
@@ -111,7 +113,8 @@ def _inspect(victim: Service, provider: str, noisy: NoisyCircuits, protocol: Pro
 
 def _detection(provider: str, fault: Fault, values: np.ndarray, rate: np.ndarray, note: str) -> Measurement:
     case, control = f"{provider}, {_weakest(fault)}", Control("false-alarm rate", rate)
-    return Measurement(case, "detection rate", values, control, note, headline=fault in HEADLINES)
+    headline = fault in HEADLINES
+    return Measurement(case, "detection rate", values, control, note, headline=headline, criterion=CHECK if headline else None)
 
 
 def _weakest(fault: Fault) -> str:
