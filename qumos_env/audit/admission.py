@@ -19,7 +19,7 @@ from ..attacks.confidentiality import theft
 from ..attacks.confidentiality.stealing import Effort
 from ..design import Design
 from ..design.ansatz import contiguous, encode_only, interleaved, ry_cz_ry
-from ..env.random_designs import random_design
+from ..env.random_designs import random_design, textbook_design
 from ..errors import EvaluationFailure, QumosError
 from ..evaluation.evaluator import Evaluation, Evaluator
 from ..evaluation.service import Service
@@ -33,8 +33,8 @@ MIN_LEAK = 0.02  # mean AUC over designs above ½: several standard errors with 
 MIN_LOOT_WORTH, MIN_LOOT_ERRORS = 0.05, 3.0
 ACCURATE_SHARE = 0.4
 MIN_THEFT_RELIABILITY, MIN_THEFT_SPREAD, MIN_AGREEMENT = 0.7, 0.03, 0.6
-# Of the audits behind a check: five times the thieves' steps, and no restarts, which hardly add to them.
-EFFORT = Effort(restarts=1, step_factor=5)
+# Of the audits behind a check, which are many: no restarts, and twice the thieves' steps.
+EFFORT = Effort(restarts=1, step_factor=2)
 _MOST_DRAWS_PER_DESIGN = 100
 # Evaluation seeds of the check; searches use the scenario's own seed and reports others.
 SEARCH_SEEDS = (101, 102, 103)
@@ -122,15 +122,16 @@ def check(
     on_progress: Callable[[int, int], None] = _silent,
     on_audit: Callable[[int, int], None] = _silent,
 ) -> Admission:
-    """Measures ``scenario`` over ``designs`` random designs.
+    """Measures ``scenario`` over ``designs`` random designs, half of them textbook ansätze on random partitions.
 
     ``on_progress(done, total)`` counts evaluations, ``on_audit`` likewise the audits of accurate designs that follow where the reward
     weighs theft.
     """
     generator = np.random.default_rng(seed)
     drawn: dict[str, Design] = {}
-    for _ in range(_MOST_DRAWS_PER_DESIGN * designs):
-        design = random_design(scenario, generator)
+    for number in range(_MOST_DRAWS_PER_DESIGN * designs):
+        # Half as an agent draws that has learned nothing, half as an engineer begins: those are accurate, and differ in what they leak.
+        design = (random_design if number % 2 else textbook_design)(scenario, generator)
         drawn[design.hash] = design
         if len(drawn) == designs:
             break
