@@ -79,10 +79,10 @@ def unlearn_bundle(
     check_new_folder(out, ours=files_of_bundle, force=force)
     workload = workload or Workload(scenario or _scenario_of(folder, parent))
     with threadpool_limits(1):
-        service = _service(folder, parent, workload)
-        rows = parse_forget(forget, service.rows[0].train, service.labels, workload.protocol.dataset.class_names)
+        victim = _victim(folder, parent, workload)
+        rows = parse_forget(forget, victim.rows[0].train, victim.labels, workload.protocol.dataset.class_names)
         progress(1, _STAGES)
-        measured = measure(withdraw_rows(service, [rows]), [method])[method]
+        measured = measure(withdraw_rows(victim, [rows]), [method])[method]
         progress(2, _STAGES)
         report, after = summarise([measured]), measured.after
         answers = after.model.probabilities(after.trained, after.encode(after.test))[0]
@@ -123,7 +123,7 @@ def _scenario_of(folder: Path, parent: Bundle) -> Scenario:
     return load_scenario(name)
 
 
-def _service(folder: Path, parent: Bundle, workload: Workload) -> Service:
+def _victim(folder: Path, parent: Bundle, workload: Workload) -> Service:
     """The model of the bundle with the rows it was trained on; raises QumosError where scenario, design or data are not the same."""
     scenario, manifest = workload.scenario, parent.manifest
     if manifest.get("scenario_hash") != scenario.hash:

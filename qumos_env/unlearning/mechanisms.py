@@ -121,7 +121,7 @@ def retrain(task: Withdrawal, keys: Sequence[Sequence[int]] | None = None) -> Pa
     Raises:
         EvaluationFailure: a training diverged.
     """
-    inputs = replace(task.service, preprocessors=task.refitted).encode(task.train)
+    inputs = replace(task.victim, preprocessors=task.refitted).encode(task.train)
     targets = one_hot(task.labels, task.model.n_classes)
     return task.model.train_towards(inputs, targets, keys or task.keys, weights=task.retain_weights)
 
@@ -136,7 +136,7 @@ def unlearn(task: Withdrawal, method: str) -> Service:
     if method not in MECHANISMS:
         raise unknown("unlearning method", method, MECHANISMS)
     trained = MECHANISMS[method](task)
-    return replace(task.service, trained=trained, preprocessors=task.refitted if method == RETRAIN else task.service.preprocessors)
+    return replace(task.victim, trained=trained, preprocessors=task.refitted if method == RETRAIN else task.victim.preprocessors)
 
 
 def unseen_loss(task: Withdrawal) -> np.ndarray:
@@ -145,11 +145,11 @@ def unseen_loss(task: Withdrawal) -> np.ndarray:
     A row of a class that is still trained on should look like unseen rows of its class. Where all rows of the class are
     withdrawn, a model without them would never answer with that class: the row should get it as seldom as the retained rows do.
     """
-    model, trained = task.model, task.service.trained
+    model, trained = task.model, task.victim.trained
     losses = np.zeros(len(task.labels))
     on_train = model.probabilities(trained, task.inputs)
-    on_unseen = model.probabilities(trained, task.service.encode(task.unseen))
-    unseen_labels = task.service.labels[task.unseen]
+    on_unseen = model.probabilities(trained, task.victim.encode(task.unseen))
+    unseen_labels = task.victim.labels[task.unseen]
     for index, (forget, labels) in enumerate(zip(task.forget, task.labels, strict=True)):
         for label in np.unique(labels[forget]):
             like = on_unseen[index][unseen_labels[index] == label]

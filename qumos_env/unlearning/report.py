@@ -100,7 +100,7 @@ class UnlearningReport:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Outcome of a mechanism on the M models of one service.
+    """Outcome of a mechanism on the M models of one victim.
 
     Attributes:
         task, method: what was done.
@@ -127,14 +127,14 @@ def measure(task: Withdrawal, methods: Sequence[str]) -> dict[str, Measured]:
     """
     gold = unlearn(task, RETRAIN)
     again = replace(gold, trained=retrain(task, [(*key, label("another start")) for key in task.keys]))
-    rows = {"train": task.train, "test": task.service.test, "fresh": task.service.together("score")}
-    models = {_BEFORE: task.service, _RETRAINED: gold, _AGAIN: again}
+    rows = {"train": task.train, "test": task.victim.test, "fresh": task.victim.together("score")}
+    models = {_BEFORE: task.victim, _RETRAINED: gold, _AGAIN: again}
     common = {(which, shots): _answers(one, rows, shots, which) for which, one in models.items() for shots in _LEVELS}
     found = {}
     for name in methods:
         after = gold if name == RETRAIN else unlearn(task, name)
         answers = common | {(_AFTER, shots): _answers(after, rows, shots, _AFTER) for shots in _LEVELS}
-        found[name] = _measure(task, name, after, answers, {kind: task.service.labels[numbers] for kind, numbers in rows.items()})
+        found[name] = _measure(task, name, after, answers, {kind: task.victim.labels[numbers] for kind, numbers in rows.items()})
     return found
 
 
@@ -162,8 +162,8 @@ def compare_mechanisms(
     """
     found: dict[str, list[Measured]] = {name: [] for name in methods}
     for done, seed in enumerate(seeds):
-        service = Service.train(workload, design, seed)
-        task = withdraw_class(service, _class_name(forget)) if isinstance(forget, str) else withdraw_random(service, forget)
+        victim = Service.train(workload, design, seed)
+        task = withdraw_class(victim, _class_name(forget)) if isinstance(forget, str) else withdraw_random(victim, forget)
         for name, measured in measure(task, methods).items():
             found[name].append(measured)
         if on_progress:
@@ -246,11 +246,11 @@ def _measure(task: Withdrawal, method: str, after: Service, answers: dict[tuple[
     return Measured(task, method, after, changed, figures, _auc_error(labels, forget, fresh_like))
 
 
-def _answers(service: Service, rows: _Rows, shots: int | None, which: int) -> _Rows:
+def _answers(victim: Service, rows: _Rows, shots: int | None, which: int) -> _Rows:
     """What the service answers, ``[M, rows, classes]``, for every kind of row, exactly or from ``shots`` per part."""
-    model = service.model.with_shots(shots)
+    model = victim.model.with_shots(shots)
     return {
-        kind: model.answers(service.trained, service.encode(numbers), service.keys(f"model {which}, {shots} shots, {kind} rows"))
+        kind: model.answers(victim.trained, victim.encode(numbers), victim.keys(f"model {which}, {shots} shots, {kind} rows"))
         for kind, numbers in rows.items()
     }
 
@@ -270,13 +270,13 @@ def _agree(answers: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _whole_classes(task: Withdrawal) -> np.ndarray:
     """Which classes have lost all training rows, bool ``[M, classes]``."""
-    classes = np.arange(task.service.n_classes)
+    classes = np.arange(task.victim.n_classes)
     return ~np.any((task.labels[:, :, None] == classes) & ~task.forget[:, :, None], axis=1) & _withdrawn_classes(task)
 
 
 def _withdrawn_classes(task: Withdrawal) -> np.ndarray:
     """Which classes have lost training rows, bool ``[M, classes]``."""
-    classes = np.arange(task.service.n_classes)
+    classes = np.arange(task.victim.n_classes)
     return np.any((task.labels[:, :, None] == classes) & task.forget[:, :, None], axis=1)
 
 

@@ -27,52 +27,52 @@ class Withdrawal:
     """Trained models, and the training rows that each of them has to forget.
 
     Attributes:
-        service: M trained models of one design, one per draw.
+        victim: M trained models of one design, one per draw.
         forget: which training rows of each draw are withdrawn, bool ``[M, rows]``; at least one, and two classes are left.
     """
 
-    service: Service
+    victim: Service
     forget: np.ndarray
 
     @property
     def model(self) -> QNN:
         """The design as a model."""
-        return self.service.model
+        return self.victim.model
 
     @cached_property
     def train(self) -> np.ndarray:
         """Numbers of the training rows, ``[M, rows]``."""
-        return self.service.together("train")
+        return self.victim.together("train")
 
     @cached_property
     def labels(self) -> np.ndarray:
         """Classes of the training rows, ``[M, rows]``."""
-        return self.service.labels[self.train]
+        return self.victim.labels[self.train]
 
     @cached_property
     def inputs(self) -> np.ndarray:
         """Training rows as the models were trained on them, angles ``[M, rows, n_qubits]``."""
-        return self.service.encode(self.train)
+        return self.victim.encode(self.train)
 
     @cached_property
     def unseen(self) -> np.ndarray:
         """Numbers of rows that no model was trained on, ``[M, others]``: to choose things by, no figure is scored on them."""
-        return self.service.together("tuning")
+        return self.victim.together("tuning")
 
     @cached_property
     def refitted(self) -> tuple[Preprocessor, ...]:
         """The owner's preprocessing of every draw, fitted on the retained rows alone."""
-        return tuple(self.service.workload.owner(rows[~gone]) for rows, gone in zip(self.train, self.forget, strict=True))
+        return tuple(self.victim.workload.owner(rows[~gone]) for rows, gone in zip(self.train, self.forget, strict=True))
 
     @property
     def keys(self) -> list[tuple[int, int]]:
         """Keys of the initial parameters that the models were trained from."""
-        return [(self.service.seed, index) for index in range(len(self.forget))]
+        return [(self.victim.seed, index) for index in range(len(self.forget))]
 
     @property
     def values(self) -> np.ndarray:
         """Trained angles and heads as one array ``[M, parameters]``, a copy."""
-        return self.service.trained.joined
+        return self.victim.trained.joined
 
     @cached_property
     def forget_weights(self) -> np.ndarray:
@@ -85,32 +85,32 @@ class Withdrawal:
         return ~self.forget / (~self.forget).sum(axis=1, keepdims=True)
 
 
-def withdraw_class(service: Service, name: str) -> Withdrawal:
+def withdraw_class(victim: Service, name: str) -> Withdrawal:
     """All training rows of the class called ``name``; raises QumosError for an unknown class or where one class would be left."""
-    names = service.workload.protocol.dataset.class_names
-    rows = [_of_class(name, draw.train, service.labels, names) for draw in service.rows]
-    return withdraw_rows(service, rows)
+    names = victim.workload.protocol.dataset.class_names
+    rows = [_of_class(name, draw.train, victim.labels, names) for draw in victim.rows]
+    return withdraw_rows(victim, rows)
 
 
-def withdraw_random(service: Service, count: int) -> Withdrawal:
-    """``count`` training rows of each draw, chosen by the service's seed; raises QumosError where so many cannot be withdrawn."""
-    train = service.together("train")
+def withdraw_random(victim: Service, count: int) -> Withdrawal:
+    """``count`` training rows of each draw, chosen by the victim's seed; raises QumosError where so many cannot be withdrawn."""
+    train = victim.together("train")
     if not 0 < count < train.shape[1]:
         raise QumosError(f"forget: {count} row(s), choose 1 to {train.shape[1] - 1}")
-    generators = [np.random.default_rng([service.seed, index, label("withdrawn rows")]) for index in range(len(train))]
-    return withdraw_rows(service, [one.choice(rows, count, replace=False) for one, rows in zip(generators, train, strict=True)])
+    generators = [np.random.default_rng([victim.seed, index, label("withdrawn rows")]) for index in range(len(train))]
+    return withdraw_rows(victim, [one.choice(rows, count, replace=False) for one, rows in zip(generators, train, strict=True)])
 
 
-def withdraw_rows(service: Service, rows: Sequence[np.ndarray]) -> Withdrawal:
+def withdraw_rows(victim: Service, rows: Sequence[np.ndarray]) -> Withdrawal:
     """The training rows with the numbers ``rows``, one array per draw.
 
     Raises:
         QumosError: none, one that is no training row, or rows of fewer than two classes would be left.
     """
-    train = service.together("train")
+    train = victim.together("train")
     for mine, wanted in zip(train, rows, strict=True):
-        check_rows(wanted, mine, service.labels)
-    return Withdrawal(service, np.stack([np.isin(mine, wanted) for mine, wanted in zip(train, rows, strict=True)]))
+        check_rows(wanted, mine, victim.labels)
+    return Withdrawal(victim, np.stack([np.isin(mine, wanted) for mine, wanted in zip(train, rows, strict=True)]))
 
 
 def parse_forget(text: str, train: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
