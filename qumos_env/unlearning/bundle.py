@@ -25,8 +25,9 @@ from ..evaluation.workload import Workload
 from ..files import check_target
 from ..model.training import Parameters
 from ..scenario import Scenario, list_scenarios, load_scenario
+from .measurement import measure
 from .mechanisms import MECHANISMS
-from .report import UnlearningReport, measure, summarise
+from .report import UnlearningReport, summarise
 from .withdrawal import parse_forget, withdraw_rows
 
 # Part of the largest entry by which a preprocessing that was fitted anew may differ from the stored one: other libraries round

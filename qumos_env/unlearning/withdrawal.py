@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,10 +29,12 @@ class Withdrawal:
     Attributes:
         victim: M trained models of one design, one per draw.
         forget: which training rows of each draw are withdrawn, bool ``[M, rows]``; at least one, and two classes are left.
+        start: number of the initial parameters; 0 are those that the models were trained from.
     """
 
     victim: Service
     forget: np.ndarray
+    start: int = 0
 
     @property
     def model(self) -> QNN:
@@ -65,9 +67,33 @@ class Withdrawal:
         return tuple(self.victim.workload.owner(rows[~gone]) for rows, gone in zip(self.train, self.forget, strict=True))
 
     @property
-    def keys(self) -> list[tuple[int, int]]:
-        """Keys of the initial parameters that the models were trained from."""
-        return [(self.victim.seed, index) for index in range(len(self.forget))]
+    def keys(self) -> list[tuple[int, ...]]:
+        """Keys of the initial parameters."""
+        other = [label(f"start {self.start}")] * bool(self.start)
+        return [(self.victim.seed, index, *other) for index in range(len(self.forget))]
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Which classes have lost training rows, bool ``[M, classes]``."""
+        return self._classes(self.forget)
+
+    @cached_property
+    def whole_classes(self) -> np.ndarray:
+        """Which classes have lost all training rows, bool ``[M, classes]``."""
+        return self.classes & ~self._classes(~self.forget)
+
+    def _classes(self, rows: np.ndarray) -> np.ndarray:
+        return np.any((self.labels[:, :, None] == np.arange(self.victim.n_classes)) & rows[:, :, None], axis=1)
+
+    def from_start(self, start: int) -> Withdrawal:
+        """The same rows to forget, by models that were trained on all rows from other initial parameters.
+
+        Raises:
+            EvaluationFailure: a training diverged.
+        """
+        other = replace(self, start=start)
+        trained = self.model.train_many(self.inputs, self.labels, other.keys)
+        return replace(other, victim=replace(self.victim, trained=trained))
 
     @property
     def values(self) -> np.ndarray:

@@ -1,0 +1,236 @@
+"""What is measured of models that were made to forget, beside the original, a mask on its output, and the retrained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..evaluation.membership import loss_scores
+from ..evaluation.roc import auc
+from ..evaluation.service import Service
+from .mask import mask_levels, masked
+from .mechanisms import RETRAIN, retrain, unlearn
+from .relearning import relearn, relearning_rows
+from .traces import trace_auc
+from .withdrawal import Withdrawal
+
+SHOTS = (100, 1000)
+LEAST_MEMBERS = 5
+"""Withdrawn rows below which no membership attack is scored."""
+STARTS = 8
+"""Initial parameters from which originals and retrained models are trained, to tell forgetting from the noise of training."""
+COLUMNS = ("before", "mask", "after", "retrained")
+BEFORE, MASK, AFTER, RETRAINED = range(4)
+
+ACCURACY = "forget accuracy"
+TEST_ACCURACY = "test accuracy"
+LOSS = "forget loss"
+GAP = "loss gap"
+DISTANCE = "forget total variation"
+TEST_DISTANCE = "test total variation"
+LOG_ODDS = "forget log-odds difference"
+RELEARNED = "relearned accuracy"
+SPEED = "relearning speed"
+MEMBERSHIP = "membership AUC"
+CALIBRATED = "LiRA AUC"
+TRACE = "trace AUC"
+RELEARNED_TRACE = "relearned trace AUC"
+STEPS = "gradient steps"
+
+_LEVELS = (None, *SHOTS)
+# Answers that differ by less do so by rounding.
+_SAME = 1e-4
+_Rows = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Outcome of a mechanism on the M models of one victim.
+
+    Attributes:
+        task, method: what was done.
+        after: the models that have forgotten.
+        changed: which answer any training row differently, bool ``[M]``.
+        figures: name -> float ``[4, M]``, in the order of ``COLUMNS``; NaN where there is nothing to measure.
+        auc_error: standard deviation of each AUC of the exact answers if it is ½, ``[M]``.
+    """
+
+    task: Withdrawal
+    method: str
+    after: Service
+    changed: np.ndarray
+    figures: dict[str, np.ndarray]
+    auc_error: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What one kind of model shows, trained from S initial parameters.
+
+    Attributes:
+        answers: per level of shots and kind of row, ``[M, rows, classes]``, of the first.
+        exact: exact answers per kind of row, ``[S, M, rows, classes]``.
+        relearned: answers to the training rows in the course of relearning, ``[S, steps + 1, M, rows, classes]``.
+    """
+
+    answers: dict[int | None, _Rows]
+    exact: _Rows
+    relearned: np.ndarray
+
+    def behind(self, levels: np.ndarray) -> _Seen:
+        """The same behind masks, ``[S, M, classes]``, which relearning lifts."""
+        answers = {shots: {kind: masked(one, levels[0]) for kind, one in found.items()} for shots, found in self.answers.items()}
+        return _Seen(answers, {kind: masked(one, levels) for kind, one in self.exact.items()}, self.relearned)
+
+
+def measure(task: Withdrawal, methods: Sequence[str]) -> dict[str, Measured]:
+    """Runs the mechanisms and measures each.
+
+    Raises:
+        QumosError: unknown method.
+        EvaluationFailure: a mechanism or a training diverged.
+    """
+    tasks = [task, *(task.from_start(start) for start in range(1, STARTS))]
+    rows = {"train": task.train, "test": task.victim.test, "fresh": task.victim.together("score")}
+    labels = {kind: task.victim.labels[numbers] for kind, numbers in rows.items()}
+    chosen = relearning_rows(task)
+
+    def see(outcomes: Sequence[Service], which: str) -> _Seen:
+        answers = {shots: _answers(outcomes[0], rows, shots, which) for shots in _LEVELS}
+        exact = {
+            kind: np.stack([one.model.probabilities(one.trained, one.encode(rows[kind])) for one in outcomes])
+            for kind in ("train", "fresh")
+        }
+        return _Seen(answers, exact, np.stack([relearn(one, task.train, chosen) for one in outcomes]))
+
+    gold = [retrain(one) for one in tasks]
+    # From initial parameters that no other model has: two retrained models are not alike either.
+    again = see([retrain(replace(task, start=STARTS + start)).service for start in range(STARTS)], "retrained again")
+    retrained, before = see([one.service for one in gold], "retrained"), see([one.victim for one in tasks], "before")
+    mask = before.behind(np.stack([mask_levels(one) for one in tasks]))
+    error = _auc_error(labels, task.forget, np.take_along_axis(task.classes, labels["fresh"], axis=1))
+    found = {}
+    for name in methods:
+        outcomes = gold if name == RETRAIN else [unlearn(one, name) for one in tasks]
+        after = see([one.service for one in outcomes], "after")
+        figures = _figures(task, (before, mask, after, retrained), again, labels, chosen)
+        training = np.full(len(task.forget), float(task.model.settings.steps))
+        figures[STEPS] = np.stack([training, np.zeros(len(training)), outcomes[0].steps, gold[0].steps])
+        for values in figures.values():
+            values[MASK] = np.where(task.whole_classes.any(axis=1), values[MASK], np.nan)
+        moved = np.abs(after.exact["train"][0] - before.exact["train"][0])
+        found[name] = Measured(task, name, outcomes[0].service, moved.max(axis=(1, 2)) > _SAME, figures, error)
+    return found
+
+
+def _answers(victim: Service, rows: _Rows, shots: int | None, which: str) -> _Rows:
+    """What the service answers, ``[M, rows, classes]``, for every kind of row, exactly or from ``shots`` per part."""
+    model = victim.model.with_shots(shots)
+    return {
+        kind: model.answers(victim.trained, victim.encode(numbers), victim.keys(f"model {which}, {shots} shots, {kind} rows"))
+        for kind, numbers in rows.items()
+    }
+
+
+def _figures(task: Withdrawal, seen: Sequence[_Seen], again: _Seen, labels: _Rows, chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """Figures ``[4, M]`` of the models ``seen``, in the order of ``COLUMNS``; ``again`` are other retrained ones."""
+    forget = task.forget
+    kept = ~np.take_along_axis(task.whole_classes, labels["test"], axis=1)
+    fresh_like = np.take_along_axis(task.classes, labels["fresh"], axis=1)
+    everything = np.ones(labels["test"].shape, bool)
+    # A model is not compared with itself: in its place stands its like from other initial parameters.
+    others = (*seen[:RETRAINED], again)
+    found: dict[str, list[np.ndarray]] = {}
+    for shots in _LEVELS:
+        served = [one.answers[shots] for one in seen]
+        right = [{name: one[name].argmax(axis=-1) == labels[name] for name in ("train", "test")} for one in served]
+        sure = [{name: loss_scores(one[name], labels[name]) for name in ("train", "fresh")} for one in served]
+        rows = {
+            ACCURACY: [_mean(one["train"], forget) for one in right],
+            LOSS: [_loss(one["train"], forget) for one in sure],
+            "retain accuracy": [_mean(one["train"], ~forget) for one in right],
+            TEST_ACCURACY: [_mean(one["test"], kept) for one in right],
+            MEMBERSHIP: [_membership(one, labels, forget, fresh_like) for one in sure],
+        }
+        drop = {name: rows[name][BEFORE] - np.stack(rows[name]) for name in (ACCURACY, "retain accuracy", TEST_ACCURACY)}
+        rows["UQI"] = list(drop[ACCURACY] - (drop["retain accuracy"] + drop[TEST_ACCURACY]) / 2)
+        control, compared = served[RETRAINED], [one.answers[shots] for one in others]
+        rows[DISTANCE] = [_mean(_total_variation(one["train"], control["train"]), forget) for one in compared]
+        rows[TEST_DISTANCE] = [_mean(_total_variation(one["test"], control["test"]), everything) for one in compared]
+        rows["forget agreement"] = [_mean(_agree(one["train"], control["train"]), forget) for one in compared]
+        rows["test agreement"] = [_mean(_agree(one["test"], control["test"]), everything) for one in compared]
+        score = sure[RETRAINED]["train"]
+        rows[LOG_ODDS] = [_mean(np.abs(loss_scores(one["train"], labels["train"]) - score), forget) for one in compared]
+        found |= {name if shots is None else f"{name}, {shots} shots": values for name, values in rows.items()}
+
+    scores = [{kind: loss_scores(one.exact[kind], labels[kind]) for kind in one.exact} for one in (*seen, again)]
+    first, retrained = scores[BEFORE]["train"], scores[RETRAINED]
+    gap = [first[1], *(one["train"][0] for one in scores[MASK : RETRAINED + 1])]
+    found[GAP] = [_loss(one, forget) - _loss(first[0], forget) for one in gap]
+    compared_scores = (*scores[:RETRAINED], scores[-1])
+    # With a fixed variance, LiRA's offline score ranks rows by how far they lie above their median over shadow models without them.
+    usual = {kind: np.median(one[1:], axis=0) for kind, one in retrained.items()}
+    found[CALIBRATED] = [
+        _membership({kind: one[kind][0] - usual[kind] for kind in usual}, labels, forget, fresh_like) for one in compared_scores
+    ]
+    found[TRACE] = [trace_auc(one["train"], retrained["train"], forget) for one in compared_scores]
+    # A class with a single withdrawn row has none to relearn from; a model whose classes all are so has nothing to show.
+    rest, some = forget & ~chosen, (forget & chosen).any(axis=1)
+    back = [np.stack([_mean(step.argmax(axis=-1) == labels["train"], rest) for step in one.relearned[0]]) for one in seen]
+    found[RELEARNED] = [np.where(some, one[-1], np.nan) for one in back]
+    found[SPEED] = [np.where(some, one.mean(axis=0), np.nan) for one in back]
+    relearned = [loss_scores(one.relearned, labels["train"]).mean(axis=1) for one in (*others, seen[RETRAINED])]
+    found[RELEARNED_TRACE] = [np.where(some, trace_auc(one, relearned[-1], rest), np.nan) for one in relearned[:-1]]
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Mean of the ``chosen`` ``[M, rows]`` of ``values``, per model."""
+    return np.sum(values * chosen, axis=1) / chosen.sum(axis=1)
+
+
+def _loss(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Mean cross-entropy ``[M]`` of the ``chosen`` rows with ``loss_scores`` ``[M, rows]``: φ are the log-odds of the label."""
+    return _mean(np.logaddexp(0.0, -scores), chosen)
+
+
+def _total_variation(answers: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return 0.5 * np.abs(answers - others).sum(axis=-1)
+
+
+def _agree(answers: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return answers.argmax(axis=-1) == others.argmax(axis=-1)
+
+
+def _membership(scores: dict[str, np.ndarray], labels: dict[str, np.ndarray], forget: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+    """AUC of the loss threshold, ``[M]``, within each class and averaged by withdrawn rows: the adversary knows the labels."""
+    found = np.full(len(forget), np.nan)
+    for model in range(len(forget)):
+        pairs = _pairs(labels, forget, fresh, model)
+        if pairs:
+            parts = [len(mine) * auc(scores["train"][model][mine], scores["fresh"][model][theirs]) for mine, theirs in pairs]
+            found[model] = sum(parts) / forget[model].sum()
+    return found
+
+
+def _auc_error(labels: dict[str, np.ndarray], forget: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+    """Standard deviation of the AUC of ``_membership`` if it is ½ in truth, ``[M]``: (n₁ + n₀ + 1)/(12·n₁·n₀) in a class."""
+    found = np.full(len(forget), np.nan)
+    for model in range(len(forget)):
+        sizes = [(len(mine), len(theirs)) for mine, theirs in _pairs(labels, forget, fresh, model)]
+        if sizes:
+            total = sum(n1 for n1, _ in sizes)
+            found[model] = np.sqrt(sum((n1 / total) ** 2 * (n1 + n0 + 1) / (12 * n1 * n0) for n1, n0 in sizes))
+    return found
+
+
+def _pairs(labels: dict[str, np.ndarray], forget: np.ndarray, fresh: np.ndarray, model: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Per withdrawn class, positions of its withdrawn and of its held-out rows; none where these are too few."""
+    mine, theirs = np.flatnonzero(forget[model]), np.flatnonzero(fresh[model])
+    pairs = [
+        (mine[labels["train"][model][mine] == label], theirs[labels["fresh"][model][theirs] == label])
+        for label in np.unique(labels["train"][model][mine])
+    ]
+    return pairs if len(mine) >= LEAST_MEMBERS and all(len(others) for _, others in pairs) else []
