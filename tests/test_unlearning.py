@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,14 @@ DESIGN = Design(
 def tiny(**changes: Any) -> Scenario:
     """Wine on four qubits in two parts."""
     return parse_scenario(TINY | changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_starts() -> Iterator[None]:
+    """Figures of traces need more, and have a file of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qumos_env.unlearning.measurement.STARTS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -25,6 +26,7 @@ COLUMNS = ("before", "mask", "after", "retrained")
 BEFORE, MASK, AFTER, RETRAINED = range(4)
 
 ACCURACY = "forget accuracy"
+RETAIN_ACCURACY = "retain accuracy"
 TEST_ACCURACY = "test accuracy"
 LOSS = "forget loss"
 GAP = "loss gap"
@@ -110,16 +112,22 @@ def measure(task: Withdrawal, methods: Sequence[str]) -> dict[str, Measured]:
     again = see([retrain(replace(task, start=STARTS + start)).service for start in range(STARTS)], "retrained again")
     retrained, before = see([one.service for one in gold], "retrained"), see([one.victim for one in tasks], "before")
     mask = before.behind(np.stack([mask_levels(one) for one in tasks]))
+    column = partial(_figures, task, before=before, retrained=retrained, again=again, labels=labels, chosen=chosen)
+    fixed = {BEFORE: column(before), MASK: column(mask), RETRAINED: column(retrained)}
+    training = np.full(len(task.forget), float(task.model.settings.steps))
+    cost = {BEFORE: training, MASK: np.zeros(len(training)), RETRAINED: gold[0].steps}
+    bare = ~task.whole_classes.any(axis=1)
     error = _auc_error(labels, task.forget, np.take_along_axis(task.classes, labels["fresh"], axis=1))
     found = {}
     for name in methods:
         outcomes = gold if name == RETRAIN else [unlearn(one, name) for one in tasks]
         after = see([one.service for one in outcomes], "after")
-        figures = _figures(task, (before, mask, after, retrained), again, labels, chosen)
-        training = np.full(len(task.forget), float(task.model.settings.steps))
-        figures[STEPS] = np.stack([training, np.zeros(len(training)), outcomes[0].steps, gold[0].steps])
+        columns = fixed | {AFTER: column(after, stand_in=False)}
+        figures = {figure: np.stack([columns[at][figure] for at in range(len(COLUMNS))]) for figure in columns[BEFORE]}
+        steps = cost | {AFTER: outcomes[0].steps}
+        figures[STEPS] = np.stack([steps[at] for at in range(len(COLUMNS))])
         for values in figures.values():
-            values[MASK] = np.where(task.whole_classes.any(axis=1), values[MASK], np.nan)
+            values[MASK, bare] = np.nan
         moved = np.abs(after.exact["train"][0] - before.exact["train"][0])
         found[name] = Measured(task, name, outcomes[0].service, moved.max(axis=(1, 2)) > _SAME, figures, error)
     return found
@@ -134,56 +142,77 @@ def _answers(victim: Service, rows: _Rows, shots: int | None, which: str) -> _Ro
     }
 
 
-def _figures(task: Withdrawal, seen: Sequence[_Seen], again: _Seen, labels: _Rows, chosen: np.ndarray) -> dict[str, np.ndarray]:
-    """Figures ``[4, M]`` of the models ``seen``, in the order of ``COLUMNS``; ``again`` are other retrained ones."""
+def _figures(
+    task: Withdrawal,
+    one: _Seen,
+    *,
+    before: _Seen,
+    retrained: _Seen,
+    again: _Seen,
+    labels: _Rows,
+    chosen: np.ndarray,
+    stand_in: bool = True,
+) -> dict[str, np.ndarray]:
+    """The figures ``[M]`` of one kind of model.
+
+    Args:
+        task: the rows and their models.
+        one: the kind.
+        before, retrained: what it is compared with.
+        again: retrained models from other initial parameters.
+        labels: of the rows of every kind.
+        chosen: rows for relearning.
+        stand_in: a model is not compared with itself; its like from other initial parameters stands in.
+    """
     forget = task.forget
     kept = ~np.take_along_axis(task.whole_classes, labels["test"], axis=1)
     fresh_like = np.take_along_axis(task.classes, labels["fresh"], axis=1)
     everything = np.ones(labels["test"].shape, bool)
-    # A model is not compared with itself: in its place stands its like from other initial parameters.
-    others = (*seen[:RETRAINED], again)
-    found: dict[str, list[np.ndarray]] = {}
+    other = again if stand_in and one is retrained else one
+    found: dict[str, np.ndarray] = {}
     for shots in _LEVELS:
-        served = [one.answers[shots] for one in seen]
-        right = [{name: one[name].argmax(axis=-1) == labels[name] for name in ("train", "test")} for one in served]
-        sure = [{name: loss_scores(one[name], labels[name]) for name in ("train", "fresh")} for one in served]
-        rows = {
-            ACCURACY: [_mean(one["train"], forget) for one in right],
-            LOSS: [_loss(one["train"], forget) for one in sure],
-            "retain accuracy": [_mean(one["train"], ~forget) for one in right],
-            TEST_ACCURACY: [_mean(one["test"], kept) for one in right],
-            MEMBERSHIP: [_membership(one, labels, forget, fresh_like) for one in sure],
+        rows = _accuracies(one.answers[shots], labels, forget, kept)
+        drop = {name: value - rows[name] for name, value in _accuracies(before.answers[shots], labels, forget, kept).items()}
+        sure = {name: loss_scores(one.answers[shots][name], labels[name]) for name in ("train", "fresh")}
+        mine, control = other.answers[shots], retrained.answers[shots]
+        odds = [loss_scores(answers["train"], labels["train"]) for answers in (mine, control)]
+        rows |= {
+            LOSS: _loss(sure["train"], forget),
+            MEMBERSHIP: _membership(sure, labels, forget, fresh_like),
+            "UQI": drop[ACCURACY] - (drop[RETAIN_ACCURACY] + drop[TEST_ACCURACY]) / 2,
+            DISTANCE: _mean(_total_variation(mine["train"], control["train"]), forget),
+            TEST_DISTANCE: _mean(_total_variation(mine["test"], control["test"]), everything),
+            "forget agreement": _mean(_agree(mine["train"], control["train"]), forget),
+            "test agreement": _mean(_agree(mine["test"], control["test"]), everything),
+            LOG_ODDS: _mean(np.abs(odds[0] - odds[1]), forget),
         }
-        drop = {name: rows[name][BEFORE] - np.stack(rows[name]) for name in (ACCURACY, "retain accuracy", TEST_ACCURACY)}
-        rows["UQI"] = list(drop[ACCURACY] - (drop["retain accuracy"] + drop[TEST_ACCURACY]) / 2)
-        control, compared = served[RETRAINED], [one.answers[shots] for one in others]
-        rows[DISTANCE] = [_mean(_total_variation(one["train"], control["train"]), forget) for one in compared]
-        rows[TEST_DISTANCE] = [_mean(_total_variation(one["test"], control["test"]), everything) for one in compared]
-        rows["forget agreement"] = [_mean(_agree(one["train"], control["train"]), forget) for one in compared]
-        rows["test agreement"] = [_mean(_agree(one["test"], control["test"]), everything) for one in compared]
-        score = sure[RETRAINED]["train"]
-        rows[LOG_ODDS] = [_mean(np.abs(loss_scores(one["train"], labels["train"]) - score), forget) for one in compared]
         found |= {name if shots is None else f"{name}, {shots} shots": values for name, values in rows.items()}
 
-    scores = [{kind: loss_scores(one.exact[kind], labels[kind]) for kind in one.exact} for one in (*seen, again)]
-    first, retrained = scores[BEFORE]["train"], scores[RETRAINED]
-    gap = [first[1], *(one["train"][0] for one in scores[MASK : RETRAINED + 1])]
-    found[GAP] = [_loss(one, forget) - _loss(first[0], forget) for one in gap]
-    compared_scores = (*scores[:RETRAINED], scores[-1])
-    # With a fixed variance, LiRA's offline score ranks rows by how far they lie above their median over shadow models without them.
-    usual = {kind: np.median(one[1:], axis=0) for kind, one in retrained.items()}
-    found[CALIBRATED] = [
-        _membership({kind: one[kind][0] - usual[kind] for kind in usual}, labels, forget, fresh_like) for one in compared_scores
+    scores, usual = ({kind: loss_scores(seen.exact[kind], labels[kind]) for kind in seen.exact} for seen in (other, retrained))
+    own = [
+        loss_scores(seen.exact["train"][start], labels["train"]) for seen, start in ((one, int(stand_in and one is before)), (before, 0))
     ]
-    found[TRACE] = [trace_auc(one["train"], retrained["train"], forget) for one in compared_scores]
+    found[GAP] = _loss(own[0], forget) - _loss(own[1], forget)
+    # With a fixed variance, LiRA's offline score ranks rows by how far they lie above their median over shadow models without them.
+    above = {kind: scores[kind][0] - np.median(usual[kind][1:], axis=0) for kind in scores}
+    found[CALIBRATED] = _membership(above, labels, forget, fresh_like)
+    found[TRACE] = trace_auc(scores["train"], usual["train"], forget)
     # A class with a single withdrawn row has none to relearn from; a model whose classes all are so has nothing to show.
     rest, some = forget & ~chosen, (forget & chosen).any(axis=1)
-    back = [np.stack([_mean(step.argmax(axis=-1) == labels["train"], rest) for step in one.relearned[0]]) for one in seen]
-    found[RELEARNED] = [np.where(some, one[-1], np.nan) for one in back]
-    found[SPEED] = [np.where(some, one.mean(axis=0), np.nan) for one in back]
-    relearned = [loss_scores(one.relearned, labels["train"]).mean(axis=1) for one in (*others, seen[RETRAINED])]
-    found[RELEARNED_TRACE] = [np.where(some, trace_auc(one, relearned[-1], rest), np.nan) for one in relearned[:-1]]
-    return {name: np.stack(values) for name, values in found.items()}
+    back = np.stack([_mean(step.argmax(axis=-1) == labels["train"], rest) for step in one.relearned[0]])
+    surer = [loss_scores(seen.relearned, labels["train"]).mean(axis=1) for seen in (other, retrained)]
+    relearning = {RELEARNED: back[-1], SPEED: back.mean(axis=0), RELEARNED_TRACE: trace_auc(*surer, rest)}
+    return found | {name: np.where(some, values, np.nan) for name, values in relearning.items()}
+
+
+def _accuracies(answers: _Rows, labels: _Rows, forget: np.ndarray, kept: np.ndarray) -> dict[str, np.ndarray]:
+    """Of the withdrawn, the retained, and the test rows that are ``kept``, ``[M]``."""
+    right = {name: answers[name].argmax(axis=-1) == labels[name] for name in ("train", "test")}
+    return {
+        ACCURACY: _mean(right["train"], forget),
+        RETAIN_ACCURACY: _mean(right["train"], ~forget),
+        TEST_ACCURACY: _mean(right["test"], kept),
+    }
 
 
 def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
