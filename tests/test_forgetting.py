@@ -25,7 +25,7 @@ from qumos_env.unlearning.mechanisms import Unlearned, influence, mechanism, res
 from qumos_env.unlearning.mechanisms.distillation import teacher
 from qumos_env.unlearning.mechanisms.rows import logit_gradients
 from qumos_env.unlearning.relearning import RELEARNING_ROWS, relearn, relearning_rows
-from qumos_env.unlearning.report import CRITERIA, summarise
+from qumos_env.unlearning.report import CRITERIA, GUARDS, summarise
 from qumos_env.unlearning.traces import trace_auc
 
 HIDDEN = 1  # class_1
@@ -201,13 +201,18 @@ def test_hiding_is_exposed_and_exact_unlearning_passes(planted: dict[str, Unlear
 
 
 def test_a_mask_is_beaten_in_all_criteria_or_not_at_all(planted: dict[str, UnlearningReport]) -> None:
-    """Beyond the interval where there is one."""
-    better = dict.fromkeys(CRITERIA, Interval(0.1, 0.05, 0.15))
-    assert replace(planted["retrain"], over_mask=better).beats_mask
-    assert replace(planted["retrain"], over_mask=dict.fromkeys(CRITERIA, Interval(0.1, np.nan, np.nan))).beats_mask
+    """Beyond the interval where there is one; and not by losing accuracy or showing membership."""
+    report = planted["retrain"]
+    better = dict.fromkeys((*CRITERIA, *GUARDS), Interval(0.1, 0.05, 0.15))
+    assert replace(report, over_mask=better).beats_mask
+    assert replace(report, over_mask=dict.fromkeys(better, Interval(0.1, np.nan, np.nan))).beats_mask
+    doubtful, worse = Interval(0.1, -0.05, 0.25), Interval(-0.1, -0.15, -0.05)
     for name in CRITERIA:
-        for doubtful in (Interval(0.1, -0.05, 0.25), Interval(-0.1, np.nan, np.nan)):
-            assert replace(planted["retrain"], over_mask=better | {name: doubtful}).beats_mask is False
+        for one in (doubtful, worse, Interval(-0.1, np.nan, np.nan)):
+            assert replace(report, over_mask=better | {name: one}).behind_mask == (name,)
+    for name in GUARDS:
+        assert replace(report, over_mask=better | {name: doubtful}).beats_mask
+        assert replace(report, over_mask=better | {name: worse}).behind_mask == (name,)
 
 
 def test_a_model_is_not_compared_with_itself(planted: dict[str, UnlearningReport]) -> None:
@@ -277,12 +282,12 @@ def test_short_retraining_is_a_plain_training_without_the_rows(few: Withdrawal) 
     kept = np.stack([rows[~gone] for rows, gone in zip(few.train, few.forget, strict=True)])
     owners = [victim.workload.owner(rows) for rows in kept]
     inputs = np.stack([owner.transform(victim.features[rows]) for owner, rows in zip(owners, kept, strict=True)])
-    settings = victim.scenario.model.model_copy(update={"steps": 11, "learning_rate": 0.2})
+    settings = victim.scenario.model.model_copy(update={"steps": 15, "learning_rate": 0.2})
     expected = QNN(DESIGN, 3, settings, "ry").train_many(inputs, victim.labels[kept], few.keys)
     found = unlearn(few, "short")
     answers = found.service.model.probabilities(found.service.trained, found.service.encode(kept))
     np.testing.assert_allclose(answers, victim.model.probabilities(expected, inputs), atol=1e-5)
-    np.testing.assert_allclose(found.steps, 11 * 30 / 36)
+    np.testing.assert_allclose(found.steps, 15 * 30 / 36)
 
 
 def test_fine_tuning_and_resetting_start_where_they_say(few: Withdrawal) -> None:

@@ -174,16 +174,16 @@ def _figures(
         rows = _accuracies(one.answers[shots], labels, forget, kept)
         drop = {name: value - rows[name] for name, value in _accuracies(before.answers[shots], labels, forget, kept).items()}
         sure = {name: loss_scores(one.answers[shots][name], labels[name]) for name in ("train", "fresh")}
-        mine, control = other.answers[shots], retrained.answers[shots]
-        odds = [loss_scores(answers["train"], labels["train"]) for answers in (mine, control)]
+        answers, gold = other.answers[shots], retrained.answers[shots]
+        odds = [loss_scores(served["train"], labels["train"]) for served in (answers, gold)]
         rows |= {
             LOSS: _loss(sure["train"], forget),
             MEMBERSHIP: _membership(sure, labels, forget, fresh_like),
             "UQI": drop[ACCURACY] - (drop[RETAIN_ACCURACY] + drop[TEST_ACCURACY]) / 2,
-            DISTANCE: _mean(_total_variation(mine["train"], control["train"]), forget),
-            TEST_DISTANCE: _mean(_total_variation(mine["test"], control["test"]), everything),
-            "forget agreement": _mean(_agree(mine["train"], control["train"]), forget),
-            "test agreement": _mean(_agree(mine["test"], control["test"]), everything),
+            DISTANCE: _mean(_total_variation(answers["train"], gold["train"]), forget),
+            TEST_DISTANCE: _mean(_total_variation(answers["test"], gold["test"]), everything),
+            "forget agreement": _mean(_agree(answers["train"], gold["train"]), forget),
+            "test agreement": _mean(_agree(answers["test"], gold["test"]), everything),
             LOG_ODDS: _mean(np.abs(odds[0] - odds[1]), forget),
         }
         found |= {name if shots is None else f"{name}, {shots} shots": values for name, values in rows.items()}
@@ -200,8 +200,8 @@ def _figures(
     # A class with a single withdrawn row has none to relearn from; a model whose classes all are so has nothing to show.
     rest, some = forget & ~chosen, (forget & chosen).any(axis=1)
     back = np.stack([_mean(step.argmax(axis=-1) == labels["train"], rest) for step in one.relearned[0]])
-    surer = [loss_scores(seen.relearned, labels["train"]).mean(axis=1) for seen in (other, retrained)]
-    relearning = {RELEARNED: back[-1], SPEED: back.mean(axis=0), RELEARNED_TRACE: trace_auc(*surer, rest)}
+    mine, control = (loss_scores(seen.relearned, labels["train"]).mean(axis=1) for seen in (other, retrained))
+    relearning = {RELEARNED: back[-1], SPEED: back.mean(axis=0), RELEARNED_TRACE: trace_auc(mine, control, rest)}
     return found | {name: np.where(some, values, np.nan) for name, values in relearning.items()}
 
 
