@@ -23,6 +23,7 @@ from qumos_env.unlearning.mask import mask_levels, masked
 from qumos_env.unlearning.measurement import COLUMNS, STARTS, Measured, measure
 from qumos_env.unlearning.mechanisms import Unlearned, influence, mechanism, reset, retrain
 from qumos_env.unlearning.mechanisms.distillation import teacher
+from qumos_env.unlearning.mechanisms.registry import train_on
 from qumos_env.unlearning.mechanisms.rows import logit_gradients
 from qumos_env.unlearning.relearning import RELEARNING_ROWS, relearn, relearning_rows
 from qumos_env.unlearning.report import CRITERIA, summarise
@@ -100,11 +101,15 @@ def test_relearning_starts_from_centred_logits_and_learns(task: Withdrawal) -> N
 
 
 def test_a_bias_that_silences_a_class_is_no_obstacle(task: Withdrawal) -> None:
-    """Planted hiding: the service never answers with the class, whoever relearns has it back as if nothing had been done."""
+    """Planted hiding: ten plain steps do not bring the class back, whoever centres first has it as if nothing had been done."""
     hidden, chosen = silenced(task), relearning_rows(task)
-    assert not (hidden.model.probabilities(hidden.trained, task.inputs).argmax(axis=-1) == HIDDEN).any()
-    # The bias itself has the same gradients in both; only the rounding of large logits differs.
-    np.testing.assert_allclose(relearn(hidden, task.train, chosen)[:4], relearn(task.victim, task.train, chosen)[:4], atol=1e-3)
+    plain = train_on(task, hidden.trained, np.eye(3)[task.labels], chosen / chosen.sum(axis=1, keepdims=True), 10)
+    for parameters in (hidden.trained, plain):
+        assert not (task.model.probabilities(parameters, task.inputs).argmax(axis=-1) == HIDDEN).any()
+    found = relearn(hidden, task.train, chosen)
+    assert (found[-1].argmax(axis=-1) == HIDDEN).any(axis=1).all()
+    # The first steps alone: rounding grows with every step.
+    np.testing.assert_allclose(found[:4], relearn(task.victim, task.train, chosen)[:4], atol=1e-3)
 
 
 # Traces
