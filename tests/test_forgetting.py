@@ -272,6 +272,10 @@ def test_the_signed_gap_and_the_calibrated_auc_are_those_of_the_models(few: With
                 truth = np.repeat([1, 0], [len(scores[0]), len(scores[1])])
                 expected = roc_auc_score(truth, np.concatenate(scores))
                 assert found.figures["LiRA AUC"][column, index] == pytest.approx(expected, abs=1e-9)
+    # Behind the mask, all rows of the class get one probability.
+    own = [np.log1p(np.exp(-odds(whole.victim, whole.train)[index][whole.forget[index]])).mean() for index in range(4)]
+    np.testing.assert_allclose(found.figures["loss gap"][1], -np.log(mask_levels(whole)[:, HIDDEN]) - own, atol=1e-6)
+    np.testing.assert_array_equal(found.figures["membership AUC"][1], 0.5)
     other = whole.from_start(1)
     gap = [np.log1p(np.exp(-odds(one, whole.train)[0][whole.forget[0]])).mean() for one in (other.victim, whole.victim)]
     assert found.figures["loss gap"][0, 0] == pytest.approx(gap[0] - gap[1], abs=1e-6)
@@ -327,6 +331,16 @@ def test_the_teacher_never_saw_the_rows(task: Withdrawal, few: Withdrawal) -> No
             np.testing.assert_allclose(found[index][gone][:, fitted.classes_], fitted.predict_proba(one.inputs[index][gone]))
         np.testing.assert_allclose(found.sum(axis=-1), 1)
     assert not teacher(task)[task.forget][:, HIDDEN].any()
+
+
+def test_distillation_goes_to_the_teacher(task: Withdrawal) -> None:
+    """On the withdrawn rows every model is nearer to its answers than it was, and the class is gone."""
+    wanted, after = teacher(task), unlearn(task, "distill").service
+    far = []
+    for service in (task.victim, after):
+        answers = service.model.probabilities(service.trained, task.inputs)
+        far.append([np.abs(answers - wanted)[index][gone].sum(axis=1).mean() for index, gone in enumerate(task.forget)])
+    assert (np.array(far[1]) < np.array(far[0]) - 0.3).all()
 
 
 def test_logit_gradients_are_those_of_single_rows(few: Withdrawal) -> None:

@@ -44,6 +44,7 @@ STEPS = "gradient steps"
 _LEVELS = (None, *SHOTS)
 # Answers that differ by less do so by rounding.
 _SAME = 1e-4
+_DIGITS = 9
 _Rows = dict[str, np.ndarray]
 
 
@@ -238,8 +239,10 @@ def _membership(scores: dict[str, np.ndarray], labels: dict[str, np.ndarray], fo
     found = np.full(len(forget), np.nan)
     for model in range(len(forget)):
         pairs = _pairs(labels, forget, fresh, model)
+        # Behind a mask, rows differ by rounding alone: those are ties.
+        inside, outside = (np.round(scores[kind][model], _DIGITS) for kind in ("train", "fresh"))
         if pairs:
-            parts = [len(mine) * auc(scores["train"][model][mine], scores["fresh"][model][theirs]) for mine, theirs in pairs]
+            parts = [len(mine) * auc(inside[mine], outside[theirs]) for mine, theirs in pairs]
             found[model] = sum(parts) / forget[model].sum()
     return found
 
