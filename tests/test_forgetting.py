@@ -18,10 +18,10 @@ from qumos_env.evaluation.statistics import Interval
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.qnn import QNN
 from qumos_env.model.training import Parameters
-from qumos_env.unlearning import MECHANISMS, UnlearningReport, Withdrawal, unlearn, withdraw_class, withdraw_random
+from qumos_env.unlearning import MECHANISMS, Unlearned, UnlearningReport, Withdrawal, mechanism, unlearn, withdraw_class, withdraw_random
 from qumos_env.unlearning.mask import mask_levels, masked
 from qumos_env.unlearning.measurement import COLUMNS, STARTS, Measured, measure
-from qumos_env.unlearning.mechanisms import Unlearned, influence, mechanism, reset, retrain
+from qumos_env.unlearning.mechanisms import influence, reset, retrain
 from qumos_env.unlearning.mechanisms.distillation import teacher
 from qumos_env.unlearning.mechanisms.registry import train_on
 from qumos_env.unlearning.mechanisms.rows import logit_gradients

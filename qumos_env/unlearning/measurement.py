@@ -20,6 +20,8 @@ from .withdrawal import Withdrawal
 SHOTS = (100, 1000)
 LEAST_MEMBERS = 5
 """Withdrawn rows below which no membership attack is scored."""
+MOST_FRESH = 2000
+"""Held-out rows that the withdrawn ones are compared with; every start of every kind of model answers them."""
 STARTS = 8
 """Initial parameters from which originals and retrained models are trained, to tell forgetting from the noise of training."""
 COLUMNS = ("before", "mask", "after", "retrained")
@@ -96,7 +98,7 @@ def measure(task: Withdrawal, methods: Sequence[str]) -> dict[str, Measured]:
         EvaluationFailure: a mechanism or a training diverged.
     """
     tasks = [task, *(task.from_start(start) for start in range(1, STARTS))]
-    rows = {"train": task.train, "test": task.victim.test, "fresh": task.victim.together("score")}
+    rows = {"train": task.train, "test": task.victim.test, "fresh": task.victim.together("score", MOST_FRESH)}
     labels = {kind: task.victim.labels[numbers] for kind, numbers in rows.items()}
     chosen = relearning_rows(task)
 
