@@ -500,12 +500,18 @@ def test_unlearn_writes_a_bundle_and_a_report(exported: Path, folder: Path, caps
     command = ("unlearn", exported / "bundle", "-s", "tiny.toml", "--method", "ga")
     text = output(capsys, *command, "--forget", ",".join(map(str, rows)), "--out", "less")
     assert "6 of 30 rows forgotten" in text and "wrote less" in text and "membership AUC" in text
+    assert all(heading in text for heading in ("before", "mask", "after", "retrained", "loss gap", "relearning speed", "trace AUC"))
+    assert "1000 shots" not in text and "--full" in text
+    assert "1000 shots" in output(capsys, *command, "--forget", ",".join(map(str, rows)), "--out", "less", "--force", "--full")
     manifest = read_bundle(folder / "less").manifest
     facts: Any = manifest["unlearning"]
     assert facts["forgotten_rows"] == 6 and facts["rows_digest"] == rows_digest(exported / "bundle", rows)
     found = json.loads(output(capsys, *command, "--forget", "class:virginica", "--out", "two", "--json"), parse_constant=no_constant)
     assert found["forgotten"] == 10 and found["method"] == "ga"
-    assert {one["name"] for one in found["figures"]} >= {"forget accuracy", "forget total variation", "UQI"}
+    figures = {one["name"]: one for one in found["figures"]}
+    assert set(figures) >= {"forget accuracy", "forget total variation", "UQI", "loss gap", "relearning speed", "LiRA AUC", "trace AUC"}
+    assert all(figures["relearned accuracy"][name]["mean"] is not None for name in ("before", "mask", "after", "retrained"))
+    assert isinstance(found["beats_mask"], bool) and set(found["over_mask"]) >= {"loss gap", "trace AUC"}
 
 
 AUDIT = ("audit", "design.json", "-s", "tiny.toml")

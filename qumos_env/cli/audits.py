@@ -153,14 +153,19 @@ def membership(
 def unlearn(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
     forget: Annotated[str, typer.Option(help="Rows to forget: '3,7,10-20', 'class:NAME', or a file with one row number a line.")],
-    method: Annotated[str, typer.Option(help="ga, rga, ssd or retrain.")],
+    method: Annotated[str, typer.Option(help="ga, rga, ssd, finetune, reset, influence, distill, short or retrain.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle; new or empty.")],
     scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Needed where the bundle's scenario is not built in.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier bundle.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print the figures of a service that answers from shots, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the model of a bundle forget rows, and write the new bundle."""
+    """Make the model of a bundle forget rows, and write the new bundle.
+
+    The report stands beside the original, a mask on its output that forgets nothing, and a model retrained without the rows.
+    """
     from ..unlearning import unlearn_bundle
+    from ..unlearning.measurement import COLUMNS
 
     with progress_bar("unlearning") as move:
         loaded = None if scenario is None else load_scenario(scenario)
@@ -170,11 +175,16 @@ def unlearn(
         return
     title = f"{report.method}: {report.forgotten} of {report.train_rows} rows forgotten"
     table = Table(title=title, title_justify="left")
-    for heading in ("figure", "before", "after", "retrained"):
+    for heading in ("figure", *COLUMNS):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for figure in report.figures:
-        table.add_row(figure.name, *(one.text() for one in (figure.before, figure.after, figure.retrained)))
+        if figure.name.endswith("shots") and not full:
+            continue
+        columns = [getattr(figure, name) for name in COLUMNS]
+        table.add_row(figure.name, *(one.text() if one.known else "n/a" for one in columns))
     console().print(table)
+    if not full:
+        console().print("--full prints the figures of a service that answers from shots", style="dim")
     for note in report.notes:
         console().print(note, style="yellow")
     console().print(f"wrote {out}")

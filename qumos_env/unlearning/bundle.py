@@ -25,8 +25,9 @@ from ..evaluation.workload import Workload
 from ..files import check_new_folder
 from ..model.training import Parameters
 from ..scenario import Scenario, list_scenarios, load_scenario
+from .measurement import measure
 from .mechanisms import MECHANISMS
-from .report import UnlearningReport, measure, summarise
+from .report import UnlearningReport, summarise
 from .withdrawal import parse_forget, withdraw_rows
 
 # Part of the largest entry by which a preprocessing that was fitted anew may differ from the stored one: other libraries round
@@ -79,10 +80,10 @@ def unlearn_bundle(
     check_new_folder(out, ours=files_of_bundle, force=force)
     workload = workload or Workload(scenario or _scenario_of(folder, parent))
     with threadpool_limits(1):
-        victim = _victim(folder, parent, workload)
-        rows = parse_forget(forget, victim.rows[0].train, victim.labels, workload.protocol.dataset.class_names)
+        service = _victim(folder, parent, workload)
+        rows = parse_forget(forget, service.rows[0].train, service.labels, workload.protocol.dataset.class_names)
         progress(1, _STAGES)
-        measured = measure(withdraw_rows(victim, [rows]), [method])[method]
+        measured = measure(withdraw_rows(service, [rows]), [method])[method]
         progress(2, _STAGES)
         report, after = summarise([measured]), measured.after
         answers = after.model.probabilities(after.trained, after.encode(after.test))[0]

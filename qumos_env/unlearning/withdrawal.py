@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,52 +27,78 @@ class Withdrawal:
     """Trained models, and the training rows that each of them has to forget.
 
     Attributes:
-        victim: M trained models of one design, one per draw.
+        service: M trained models of one design, one per draw.
         forget: which training rows of each draw are withdrawn, bool ``[M, rows]``; at least one, and two classes are left.
+        start: number of the initial parameters; 0 are those that the models were trained from.
     """
 
-    victim: Service
+    service: Service
     forget: np.ndarray
+    start: int = 0
 
     @property
     def model(self) -> QNN:
         """The design as a model."""
-        return self.victim.model
+        return self.service.model
 
     @cached_property
     def train(self) -> np.ndarray:
         """Numbers of the training rows, ``[M, rows]``."""
-        return self.victim.together("train")
+        return self.service.together("train")
 
     @cached_property
     def labels(self) -> np.ndarray:
         """Classes of the training rows, ``[M, rows]``."""
-        return self.victim.labels[self.train]
+        return self.service.labels[self.train]
 
     @cached_property
     def inputs(self) -> np.ndarray:
         """Training rows as the models were trained on them, angles ``[M, rows, n_qubits]``."""
-        return self.victim.encode(self.train)
+        return self.service.encode(self.train)
 
     @cached_property
     def unseen(self) -> np.ndarray:
         """Numbers of rows that no model was trained on, ``[M, others]``: to choose things by, no figure is scored on them."""
-        return self.victim.together("tuning")
+        return self.service.together("tuning")
 
     @cached_property
     def refitted(self) -> tuple[Preprocessor, ...]:
         """The owner's preprocessing of every draw, fitted on the retained rows alone."""
-        return tuple(self.victim.workload.owner(rows[~gone]) for rows, gone in zip(self.train, self.forget, strict=True))
+        return tuple(self.service.workload.owner(rows[~gone]) for rows, gone in zip(self.train, self.forget, strict=True))
 
     @property
-    def keys(self) -> list[tuple[int, int]]:
-        """Keys of the initial parameters that the models were trained from."""
-        return [(self.victim.seed, index) for index in range(len(self.forget))]
+    def keys(self) -> list[tuple[int, ...]]:
+        """Keys of the initial parameters."""
+        other = [label(f"start {self.start}")] * bool(self.start)
+        return [(self.service.seed, index, *other) for index in range(len(self.forget))]
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """Which classes have lost training rows, bool ``[M, classes]``."""
+        return self._classes(self.forget)
+
+    @cached_property
+    def whole_classes(self) -> np.ndarray:
+        """Which classes have lost all training rows, bool ``[M, classes]``."""
+        return self.classes & ~self._classes(~self.forget)
+
+    def _classes(self, rows: np.ndarray) -> np.ndarray:
+        return np.any((self.labels[:, :, None] == np.arange(self.service.n_classes)) & rows[:, :, None], axis=1)
+
+    def from_start(self, start: int) -> Withdrawal:
+        """The same rows to forget, by models that were trained on all rows from other initial parameters.
+
+        Raises:
+            EvaluationFailure: a training diverged.
+        """
+        other = replace(self, start=start)
+        trained = self.model.train_many(self.inputs, self.labels, other.keys)
+        return replace(other, service=replace(self.service, trained=trained))
 
     @property
     def values(self) -> np.ndarray:
         """Trained angles and heads as one array ``[M, parameters]``, a copy."""
-        return self.victim.trained.joined
+        return self.service.trained.joined
 
     @cached_property
     def forget_weights(self) -> np.ndarray:
@@ -85,32 +111,32 @@ class Withdrawal:
         return ~self.forget / (~self.forget).sum(axis=1, keepdims=True)
 
 
-def withdraw_class(victim: Service, name: str) -> Withdrawal:
+def withdraw_class(service: Service, name: str) -> Withdrawal:
     """All training rows of the class called ``name``; raises QumosError for an unknown class or where one class would be left."""
-    names = victim.workload.protocol.dataset.class_names
-    rows = [_of_class(name, draw.train, victim.labels, names) for draw in victim.rows]
-    return withdraw_rows(victim, rows)
+    names = service.workload.protocol.dataset.class_names
+    rows = [_of_class(name, draw.train, service.labels, names) for draw in service.rows]
+    return withdraw_rows(service, rows)
 
 
-def withdraw_random(victim: Service, count: int) -> Withdrawal:
-    """``count`` training rows of each draw, chosen by the victim's seed; raises QumosError where so many cannot be withdrawn."""
-    train = victim.together("train")
+def withdraw_random(service: Service, count: int) -> Withdrawal:
+    """``count`` training rows of each draw, chosen by the service's seed; raises QumosError where so many cannot be withdrawn."""
+    train = service.together("train")
     if not 0 < count < train.shape[1]:
         raise QumosError(f"forget: {count} row(s), choose 1 to {train.shape[1] - 1}")
-    generators = [np.random.default_rng([victim.seed, index, label("withdrawn rows")]) for index in range(len(train))]
-    return withdraw_rows(victim, [one.choice(rows, count, replace=False) for one, rows in zip(generators, train, strict=True)])
+    generators = [np.random.default_rng([service.seed, index, label("withdrawn rows")]) for index in range(len(train))]
+    return withdraw_rows(service, [one.choice(rows, count, replace=False) for one, rows in zip(generators, train, strict=True)])
 
 
-def withdraw_rows(victim: Service, rows: Sequence[np.ndarray]) -> Withdrawal:
+def withdraw_rows(service: Service, rows: Sequence[np.ndarray]) -> Withdrawal:
     """The training rows with the numbers ``rows``, one array per draw.
 
     Raises:
         QumosError: none, one that is no training row, or rows of fewer than two classes would be left.
     """
-    train = victim.together("train")
+    train = service.together("train")
     for mine, wanted in zip(train, rows, strict=True):
-        check_rows(wanted, mine, victim.labels)
-    return Withdrawal(victim, np.stack([np.isin(mine, wanted) for mine, wanted in zip(train, rows, strict=True)]))
+        check_rows(wanted, mine, service.labels)
+    return Withdrawal(service, np.stack([np.isin(mine, wanted) for mine, wanted in zip(train, rows, strict=True)]))
 
 
 def parse_forget(text: str, train: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
