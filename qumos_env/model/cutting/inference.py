@@ -1,0 +1,364 @@
+"""Cut angles from what holders of parts read and what the service answers: what a cut does not hide.
+
+With D = (S − S†)/2, RZZ(θ) = cos²(θ/2)·I⊗I + sin²(θ/2)·Z⊗Z + sin θ·(D⊗M + M⊗D) as maps (see ``design.gate_cuts``). So every ⟨Z⟩ is
+linear in readings of the variants, with the *factors* cos²(θ/2), sin²(θ/2), sin θ of every cut, and behind a head so are the
+contrasts of the log-odds. Who holds both sides of a cut knows all three readings. Who holds one side knows the first two, since the
+other side's I and Z have a mean sign of 1; the reading of D is multiplied by a sign of the other side that it does not know, the
+other side's ⟨Z⟩ answer to its own sign of M, and both depend on the other side's input. These are the *loose* readings.
+
+The angles are those of a generalised least-squares fit: loose readings have weights that vary with the query as a Gaussian process does,
+Σ ∝ diag(noise) + ρ·(N·Nᵀ)∘k for loose readings N and a similarity k of the queries at the other side, all ones where the other side's
+input is held constant. Given the angles all else is linear and in closed form; without loose readings, for one cut and enough answers,
+θ = atan2(w_sin, w_cos² − w_sin²) of the fitted weights w. For any number of answers and cuts a grid over the angles and a pattern
+search find the least squares. Of one side, whose evidence is weaker, it is the mean over the grid under a uniform prior on |θ|, the
+covariances weighed by their likelihood, unless that is narrower than the grid.
+
+Symmetries: θ is found up to 2π by both sides, and |θ| up to 2π by one, for a change of sign is one of the other side's unknown sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy.linalg import helmert
+
+from .estimator import CutEngine
+
+# The labels I, Z, D, M of a side in terms of ``LABELS``.
+_BASIS = np.array([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0.5, -0.5, 0], [0, 0, 0, 0, 1]])
+_I, _Z, _D, _M = range(4)
+_TERMS = np.zeros((3, 4, 4))
+_TERMS[0, _I, _I] = _TERMS[1, _Z, _Z] = _TERMS[2, _D, _M] = _TERMS[2, _M, _D] = 1
+_LOOSE_RATIOS = (1e-2, 1.0, 1e2, 1e4, 1e6, 1e8)
+_GRID = {0: 1, 1: 48, 2: 24, 3: 12}
+_STARTS = 6
+_STEPS = 60
+_RIDGE = 1e-12
+_TINY = 1e-300
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """What the holder of some parts reads for queries whose encoding it knows.
+
+    Attributes:
+        cuts: numbers of the cuts that touch its parts.
+        sides: of each of them, how many sides it holds, 1 or 2.
+        qubits: that it holds.
+        known: ``[M, rows, Q, K]``, ⟨Z⟩ of its qubits by factors: K is 3 for a cut of which it holds both sides, 2 for others, multiplied.
+        loose: ``[M, rows, Q, J]``, what unknown signs of the other side multiply in ⟨Z⟩ of its qubits.
+        signs: ``[M, rows, L]``, what unknown values multiply in ⟨Z⟩ of qubits that it does not hold: 1, and its own signs of M.
+    """
+
+    cuts: tuple[int, ...]
+    sides: tuple[int, ...]
+    qubits: tuple[int, ...]
+    known: np.ndarray
+    loose: np.ndarray
+    signs: np.ndarray
+
+    def factors(self, angles: np.ndarray) -> np.ndarray:
+        """The weights ``[..., K]`` of ``known`` for ``angles`` ``[..., cuts]``."""
+        found = np.ones((*angles.shape[:-1], 1))
+        for place, sides in enumerate(self.sides):
+            angle = angles[..., place]
+            each = np.stack([np.cos(angle / 2) ** 2, np.sin(angle / 2) ** 2, np.sin(angle)][: 1 + sides], axis=-1)
+            found = (found[..., :, None] * each[..., None, :]).reshape(*angle.shape, -1)
+        return found
+
+
+def read_variants(engine: CutEngine, held: Sequence[int], angles: np.ndarray, inputs: np.ndarray) -> Readings:
+    """What the holder of the parts ``held`` reads; no cut angle, and no angle or input of another part, is looked at.
+
+    Args:
+        engine: of the design.
+        held: numbers of the parts.
+        angles: float ``[M, n_trainable]``.
+        inputs: encoded angles ``[M, rows, n_qubits]``.
+    """
+    parts = [engine.parts[part] for part in held]
+    touched = [cut for part in parts for cut in part.cuts]
+    cuts = tuple(sorted(set(touched)))
+    sides = tuple(touched.count(cut) for cut in cuts)
+    model, row, qubit, first = 0, 1, 2, 3  # letters of an einsum; behind these, for every cut, its two sides and its term
+    seen: set[int] = set()
+    tables, letters = [], []
+    for part in parts:
+        table = engine.run_part(part.index, angles, inputs)
+        for axis in range(2, 2 + len(part.cuts)):
+            table = np.moveaxis(np.tensordot(_BASIS, table, axes=(1, axis)), 0, axis)
+        mine = [first + 3 * cut + (cut in seen) for cut in part.cuts]
+        seen.update(part.cuts)
+        tables.append(table)
+        letters.append([model, row, *mine])
+    joints: list[object] = []
+    for cut, held_sides in zip(cuts, sides, strict=True):
+        if held_sides == 2:
+            joints += [_TERMS, [first + 3 * cut + 2, first + 3 * cut, first + 3 * cut + 1]]
+    axes = [first + 3 * cut + (2 if held_sides == 2 else 0) for cut, held_sides in zip(cuts, sides, strict=True)]
+
+    def joined(at: int | None) -> np.ndarray:
+        operands: list[object] = []
+        for place, (table, letter) in enumerate(zip(tables, letters, strict=True)):
+            operands += [table[..., 1:], [*letter, qubit]] if place == at else [table[..., 0], letter]
+        out = [model, row, *([] if at is None else [qubit]), *axes]
+        found: np.ndarray = np.einsum(*operands, *joints, out, optimize="greedy")  # type: ignore[call-overload]
+        return found.reshape(*found.shape[: len(out) - len(axes)], -1)
+
+    labels = np.array(list(product(*(range(3 if side == 2 else 4) for side in sides)))).reshape(-1, len(cuts))
+    other = np.array(sides) == 1
+    loose, signed = ((labels == label)[:, other].any(axis=1) for label in (_D, _M))
+    values = np.concatenate([joined(place) for place in range(len(parts))], axis=2)
+    qubits = tuple(qubit for part in parts for qubit in part.qubits)
+    signs = joined(None)[..., signed]
+    if len(qubits) < engine.design.n_qubits:
+        signs = np.concatenate([np.ones((*signs.shape[:2], 1)), signs], axis=-1)
+    return Readings(cuts, sides, qubits, values[..., ~loose & ~signed], values[..., loose], signs)
+
+
+def contrasts(log_odds: np.ndarray) -> np.ndarray:
+    """Orthonormal contrasts ``[..., C − 1]`` of log-probabilities or logits ``[..., C]``: what of logits a softmax shows."""
+    return log_odds @ helmert(log_odds.shape[-1]).T
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A fit's regressors, one row per query and contrast.
+
+    Attributes:
+        readings: where they come from.
+        known: ``[M, R, P, K]``, by unknown weight of the head, and by factor.
+        loose: ``[M, R, J]``.
+        bias: ``[R, C − 1]``.
+        tied: whether there is one weight, which is positive.
+    """
+
+    readings: Readings
+    known: np.ndarray
+    loose: np.ndarray
+    bias: np.ndarray
+    tied: bool
+
+
+def evidence(readings: Readings, n_classes: int, tie: np.ndarray | None) -> Evidence:
+    """The regressors of ``readings`` behind a head.
+
+    Args:
+        readings: of M models.
+        n_classes: C.
+        tie: what ⟨Z⟩ of every qubit adds to the logits, ``[n_qubits, C]``, up to a common scale; ``None`` where it is unknown, as
+            behind a linear head.
+    """
+    each = np.eye(n_classes - 1)
+    qubits = list(readings.qubits)
+    models, rows = readings.known.shape[:2]
+    if tie is not None:
+        known = np.einsum("mrqk,qd->mrdk", readings.known, contrasts(tie)[qubits])[..., None, :]
+        loose = np.einsum("mrqj,qd->mrdj", readings.loose, contrasts(tie)[qubits])
+    else:
+        known = np.einsum("mrqk,de->mrdqek", readings.known, each)
+        loose = np.einsum("mrqj,de->mrdqej", readings.loose, each)
+    signs = np.einsum("mrl,de->mrdel", readings.signs, each)
+    size = rows * (n_classes - 1)
+    columns = [one.reshape(models, size, int(np.prod(one.shape[3:]))) for one in (loose, signs)]
+    return Evidence(
+        readings,
+        known.reshape(models, size, -1, readings.known.shape[-1]),
+        np.concatenate(columns, axis=-1),
+        np.tile(each, (rows, 1)),
+        tie is not None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class CutFit:
+    """The linear fit of M models for given cut angles.
+
+    Attributes:
+        angles: of the touched cuts, ``[M, cuts]``.
+        weights: of the head, ``[M, P]``.
+        bias: ``[M, C − 1]``.
+        dual: ρ·Σ⁻¹·residual, ``[M, R]``, which predicts what loose readings add.
+        kernel: number of the kernel that was chosen, int ``[M]``.
+    """
+
+    angles: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    dual: np.ndarray
+    kernel: np.ndarray
+
+
+def fit_angles(
+    found: Evidence, goal: np.ndarray, *, noise: np.ndarray | None = None, kernels: np.ndarray | None = None
+) -> np.ndarray:
+    """The angles ``[M, cuts]`` of the touched cuts, see the module and ``canonical``.
+
+    Args:
+        found: the regressors.
+        goal: contrasts of the answers' log-odds ``[M, rows, C − 1]``.
+        noise: relative variances of the goals ``[M, rows]``; default equal.
+        kernels: similarities ``[kernels, M, rows, rows]`` of the queries at the other sides; default all ones: their input is held
+            constant.
+    """
+    readings, models = found.readings, len(goal)
+    n_cuts = len(readings.cuts)
+    systems = _systems(found, goal, noise, kernels)
+    spans = [(-np.pi, False) if sides == 2 else (0.0, True) for sides in readings.sides]
+    axes = [np.linspace(low, np.pi, _GRID[n_cuts], endpoint=closed) for low, closed in spans]
+    grid = np.array(list(product(*axes))).reshape(-1, n_cuts)
+    scores = np.stack([system.likelihood(np.broadcast_to(grid, (models, *grid.shape))) for system in systems])
+    best, worth = np.zeros((models, n_cuts)), np.full(models, -np.inf)
+    for system, score in zip(systems, scores, strict=True):
+        angles, value = _searched(system, grid[np.argsort(-score, axis=1)[:, :_STARTS]])
+        best, worth = np.where((value > worth)[:, None], angles, best), np.maximum(value, worth)
+    if set(readings.sides) == {1}:
+        weights = np.exp(scores - scores.max(axis=(0, 2), keepdims=True)).sum(axis=0)
+        weights /= weights.sum(axis=1, keepdims=True)
+        mean = weights @ grid
+        wide = np.sqrt(np.maximum(weights @ grid**2 - mean**2, 0)).max(axis=1, initial=0) > np.pi / (_GRID[n_cuts] - 1)
+        best = np.where(wide[:, None], mean, best)
+    return canonical(best, readings.sides)
+
+
+def fit_head(
+    found: Evidence, goal: np.ndarray, angles: np.ndarray, *, noise: np.ndarray | None = None, kernels: np.ndarray | None = None
+) -> CutFit:
+    """All but the ``angles`` ``[M, cuts]``, with the likeliest covariance; see ``fit_angles``."""
+    systems = _systems(found, goal, noise, kernels)
+    likelihoods = np.stack([system.likelihood(angles[:, None])[:, 0] for system in systems])
+    chosen, models = likelihoods.argmax(axis=0), np.arange(len(angles))
+    fits = [system.solution(angles) for system in systems]
+    weights, bias, dual = (np.stack([fit[place] for fit in fits])[chosen, models] for place in range(3))
+    return CutFit(angles, weights, bias, dual, np.array([system.kernel for system in systems])[chosen])
+
+
+def predict(fit: CutFit, found: Evidence, targets: Evidence, cross: np.ndarray | None = None) -> np.ndarray:
+    """The contrasts ``[M, targets, C − 1]`` that ``fit``, made from ``found``, gives ``targets``.
+
+    Args:
+        fit, found: of the queries.
+        targets: regressors of the rows to predict.
+        cross: similarities ``[kernels, M, targets, rows]`` of these to the queries at the other sides; default all ones.
+    """
+    n_contrasts = found.bias.shape[1]
+    values = np.einsum("mrpk,mk,mp->mr", targets.known, found.readings.factors(fit.angles), fit.weights) + fit.bias @ targets.bias.T
+    if found.loose.shape[-1]:
+        shape = targets.loose @ found.loose.swapaxes(-1, -2)
+        if cross is not None:
+            shape = shape * _per_contrast(cross[fit.kernel, np.arange(len(values))], n_contrasts)
+        values = values + (shape @ fit.dual[..., None])[..., 0]
+    return values.reshape(len(values), -1, n_contrasts)
+
+
+def infer_angles(
+    engine: CutEngine, held: Sequence[int], tie: np.ndarray | None, angles: np.ndarray, inputs: np.ndarray, answers: np.ndarray
+) -> np.ndarray:
+    """The cut angles ``[M, cuts of the design]`` that the holder of ``held`` finds; NaN where no side of a cut is held, |θ| where one is.
+
+    Args:
+        engine, held, angles, inputs: see ``read_variants``; with one side of a cut, the other side's input is taken to be constant.
+        tie: see ``evidence``.
+        answers: class probabilities ``[M, rows, C]``.
+    """
+    found = evidence(read_variants(engine, held, angles, inputs), answers.shape[-1], tie)
+    result = np.full((len(angles), len(engine.design.cut_gates)), np.nan)
+    result[:, list(found.readings.cuts)] = fit_angles(found, contrasts(np.log(np.maximum(answers, _TINY))))
+    return result
+
+
+def canonical(angles: np.ndarray, sides: Sequence[int]) -> np.ndarray:
+    """``angles`` ``[..., cuts]`` in (−π, π], without their sign where one side is held: what can be told of them."""
+    wrapped = np.pi - np.mod(np.pi - angles, 2 * np.pi)
+    return np.where(np.array(sides) == 2, wrapped, np.abs(wrapped))
+
+
+class _System:
+    """The least squares for one covariance ``[M, R, R]``: whitened, and without the bias."""
+
+    def __init__(self, found: Evidence, goal: np.ndarray, covariance: np.ndarray, kernel: int, ratio: float) -> None:
+        self._found, self._goal, self.kernel, self._ratio = found, goal, kernel, ratio
+        models, size, n_weights, n_factors = found.known.shape
+        self._lower = np.linalg.cholesky(covariance)
+        self._bias = self._white(np.broadcast_to(found.bias, (models, *found.bias.shape)))
+        basis = np.linalg.qr(self._bias)[0]
+
+        def unbiased(columns: np.ndarray) -> np.ndarray:
+            white = self._white(columns)
+            return white - basis @ (basis.swapaxes(-1, -2) @ white)
+
+        known, target = unbiased(found.known.reshape(models, size, -1)), unbiased(goal[..., None])
+        self._gram = (known.swapaxes(-1, -2) @ known).reshape(models, n_weights, n_factors, n_weights, n_factors)
+        self._moment = (known.swapaxes(-1, -2) @ target).reshape(models, n_weights, n_factors)
+        self._total = np.sum(target[..., 0] ** 2, axis=-1)
+        # Simulations are of single precision; a perfect fit must not win by its last digits.
+        self._least = 1e-10 * np.maximum(np.var(goal, axis=1), _TINY)
+        self._logs = 2 * np.log(np.diagonal(self._lower, axis1=1, axis2=2)).sum(axis=-1)
+
+    def _white(self, columns: np.ndarray) -> np.ndarray:
+        return np.linalg.solve(self._lower, columns)
+
+    def _solved(self, tried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For angles ``[M, points, cuts]`` the explained sum of squares ``[M, points]``, and the weights ``[M, points, P]``."""
+        factors = self._found.readings.factors(tried)
+        matrix = np.einsum("msk,mpkql,msl->mspq", factors, self._gram, factors, optimize="greedy")
+        right = np.einsum("msk,mpk->msp", factors, self._moment)
+        # Readings that the bias or the loose ones explain leave nothing.
+        scale = np.einsum("mpkpk->m", self._gram)
+        ridge = _RIDGE * scale[:, None, None, None] + _TINY
+        weights = np.linalg.solve(matrix + ridge * np.eye(matrix.shape[-1]), right[..., None])[..., 0]
+        if self._found.tied:
+            weights = np.maximum(weights, 0.0)
+        return np.sum(weights * right, axis=-1), weights
+
+    def likelihood(self, tried: np.ndarray) -> np.ndarray:
+        """Logarithm ``[M, points]``, up to a constant, for angles ``[M, points, cuts]``; the size of the noise is the likeliest."""
+        rest = np.maximum(self._total[:, None] - self._solved(tried)[0], self._least[:, None])
+        return -0.5 * (self._goal.shape[1] * np.log(rest) + self._logs[:, None])
+
+    def solution(self, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights, bias and dual, see ``CutFit``."""
+        weights = self._solved(angles[:, None])[1][:, 0]
+        fitted = np.einsum("mrpk,mk,mp->mr", self._found.known, self._found.readings.factors(angles), weights)
+        residual = self._white((self._goal - fitted)[..., None])
+        turned = self._bias.swapaxes(-1, -2)
+        bias = np.linalg.solve(turned @ self._bias, turned @ residual)
+        dual = np.linalg.solve(self._lower.swapaxes(-1, -2), residual - self._bias @ bias)
+        return weights, bias[..., 0], self._ratio * dual[..., 0]
+
+
+def _systems(found: Evidence, goal: np.ndarray, noise: np.ndarray | None, kernels: np.ndarray | None) -> list[_System]:
+    """One per kernel and ρ."""
+    models, size = found.known.shape[:2]
+    n_contrasts = found.bias.shape[1]
+    flat = goal.reshape(models, size)
+    variance = np.ones((models, size)) if noise is None else np.repeat(noise, n_contrasts, axis=-1)
+    plain = variance[..., None] * np.eye(size)
+    if not found.loose.shape[-1]:
+        return [_System(found, flat, plain, 0, 0.0)]
+    loose = found.loose @ found.loose.swapaxes(-1, -2)
+    shapes = [loose] if kernels is None else [loose * _per_contrast(kernel, n_contrasts) for kernel in kernels]
+    pairs = product(enumerate(shapes), _LOOSE_RATIOS)
+    return [_System(found, flat, plain + ratio * shape, number, ratio) for (number, shape), ratio in pairs]
+
+
+def _per_contrast(kernel: np.ndarray, n_contrasts: int) -> np.ndarray:
+    return np.repeat(np.repeat(kernel, n_contrasts, axis=-1), n_contrasts, axis=-2)
+
+
+def _searched(system: _System, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A pattern search from ``points`` ``[M, starts, cuts]``: the likeliest angles ``[M, cuts]``, and their likelihood ``[M]``."""
+    models, starts, n_cuts = points.shape
+    moves = np.array(list(product((0.0, -1.0, 1.0), repeat=n_cuts))).reshape(-1, n_cuts)
+    step = np.full((models, starts), 2 * np.pi / _GRID[n_cuts])
+    for _ in range(_STEPS):
+        tried = points[:, :, None] + step[..., None, None] * moves
+        best = system.likelihood(tried.reshape(models, -1, n_cuts)).reshape(models, starts, -1).argmax(axis=-1)
+        step = np.where(best == 0, step / 2, step)
+        points = np.take_along_axis(tried, best[..., None, None], axis=2)[:, :, 0]
+    values = system.likelihood(points)
+    best = values.argmax(axis=1)
+    return points[np.arange(models), best], values[np.arange(models), best]
