@@ -192,9 +192,7 @@ class CutFit:
     kernel: np.ndarray
 
 
-def fit_angles(
-    found: Evidence, goal: np.ndarray, *, noise: np.ndarray | None = None, kernels: np.ndarray | None = None
-) -> np.ndarray:
+def fit_angles(found: Evidence, goal: np.ndarray, *, noise: np.ndarray | None = None, kernels: np.ndarray | None = None) -> np.ndarray:
     """The angles ``[M, cuts]`` of the touched cuts, see the module and ``canonical``.
 
     Args:

@@ -1,0 +1,343 @@
+"""Holders of parts that gate cuts touch: what they ask, how they are answered, and what they make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from scipy.linalg import helmert
+
+from ...design.gate_cuts import cut_angles
+from ...errors import QumosError
+from ...evaluation.service import Service
+from ...model.cutting.estimator import CutEngine
+from ...model.cutting.inference import (
+    CutFit,
+    Evidence,
+    canonical,
+    contrasts,
+    evidence,
+    fit_angles,
+    fit_head,
+    predict,
+    read_variants,
+)
+from ...model.training import one_hot
+from .black_box import most_queries, query_rows
+
+Queries = Literal["passive", "chosen"]
+_POOL = 400  # random queries among which the chosen ones are
+_INTERIOR, _BISECTIONS = 16, 12  # of those who see labels only
+_WIDTHS = (0.5, 1.0, 2.0)  # of kernels, by the root mean square distance of queries
+_LABEL_NOISE, _BORDER_NOISE = 1.0, 1e-6
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Channel:
+    """How the service answers.
+
+    Attributes:
+        name: for people.
+        shots: of every circuit; ``None`` is exact.
+        labels: only the likeliest class.
+        decimals: to which probabilities are rounded.
+    """
+
+    name: str
+    shots: int | None = None
+    labels: bool = False
+    decimals: int | None = None
+
+    def __call__(self, victim: Service, encoded: np.ndarray, use: str) -> np.ndarray:
+        """Log-odds ``[K, rows, C]`` of the answers to ``encoded`` ``[K, rows, n_qubits]``; of labels ±1 in place of them."""
+        answers = victim.model.with_shots(self.shots).answers(victim.trained, encoded, victim.keys(use))
+        if self.labels:
+            return 2 * one_hot(answers.argmax(axis=-1), victim.n_classes) - 1
+        least = _LEAST
+        if self.decimals is not None:
+            answers, least = answers.round(self.decimals), 0.5 * 10.0**-self.decimals
+        return np.log(np.clip(answers, least, 1 - least))
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Questions and what came back.
+
+    Attributes:
+        raw: ``[K, n, f]``.
+        encoded: as the service encodes them, ``[K, n, n_qubits]``; a holder looks at its own qubits.
+        log_odds: ``[K, n, C]``.
+        noise: relative variances ``[K, n]``.
+        constant: whether the other side's input is held constant.
+    """
+
+    raw: np.ndarray
+    encoded: np.ndarray
+    log_odds: np.ndarray
+    noise: np.ndarray
+    constant: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Holder:
+    """Whoever holds all parts of ``providers``, with their trained angles and every query's encoding on them.
+
+    It knows the scenario, the partition and the kind of head, and the encoding of its own rows; from these it works out raw features
+    that move its own qubits alone. It does not know head, preprocessing, cut angles or the other parts.
+
+    Attributes:
+        victim: the service.
+        providers: one, or several that work together.
+        loot: the trained angles; other ones stand for an adversary without them.
+        head_known: whether it knows how the head ties qubits to classes.
+    """
+
+    victim: Service
+    providers: tuple[str, ...]
+    loot: np.ndarray
+    head_known: bool = True
+
+    @property
+    def name(self) -> str:
+        """Of the providers."""
+        return "+".join(self.providers)
+
+    @cached_property
+    def held(self) -> tuple[int, ...]:
+        """Numbers of its parts."""
+        return tuple(part.index for part in self.victim.design.parts if part.provider in self.providers)
+
+    @cached_property
+    def qubits(self) -> list[int]:
+        """Its qubits."""
+        return [qubit for part in self.held for qubit in self.victim.design.parts[part].qubits]
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether it holds the whole register."""
+        return len(self.qubits) == self.victim.design.n_qubits
+
+    @cached_property
+    def _engine(self) -> CutEngine:
+        return CutEngine(self.victim.design, self.victim.scenario.data.axis)
+
+    @cached_property
+    def _tie(self) -> np.ndarray | None:
+        head = self.victim.model.head
+        if not self.head_known or self.victim.scenario.model.head == "linear":
+            return None
+        return head.logits(head.initial(np.random.default_rng(0)), np.eye(self.victim.design.n_qubits))
+
+    # What it knows of the answer
+
+    @cached_property
+    def touched(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Numbers of the cuts that touch its parts, and how many sides of each it holds."""
+        cuts = [cut for part in self.held for cut in self._engine.parts[part].cuts]
+        numbers = tuple(sorted(set(cuts)))
+        return numbers, tuple(cuts.count(cut) for cut in numbers)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """The angles ``[K, touched cuts]`` that it looks for; it does not know them."""
+        cuts, sides = self.touched
+        numbers = np.array(cut_angles(self.victim.design), int)[list(cuts)]
+        return canonical(self.victim.trained.angles[:, numbers], sides)
+
+    def error(self, angles: np.ndarray) -> np.ndarray:
+        """Mean distance ``[K]`` in radians of ``angles`` ``[K, touched cuts]`` from the truth, around the circle."""
+        distance = np.abs(canonical(angles - self.truth, [2] * angles.shape[1]))
+        return distance.mean(axis=1)
+
+    # What it asks
+
+    def ask(self, queries: Queries, count: int, channel: Channel) -> Asked:
+        """``count`` answers to random held-out rows, or to queries of its choice.
+
+        Raises:
+            QumosError: more passive queries than there are rows.
+        """
+        if queries == "passive":
+            raw = self.victim.features[query_rows(self.victim, count)]
+            return self._asked(raw, channel, f"{count} passive", constant=False)
+        if channel.labels and self.victim.n_classes == 2:
+            return self._at_the_border(count, channel)
+        pool = self._moved(_POOL, "chosen")
+        found = self._evidence(self._encode(pool))
+        columns = [found.known.reshape(*found.known.shape[:2], -1), found.loose]
+        regressors = np.concatenate([*columns, np.broadcast_to(found.bias, (len(pool), *found.bias.shape))], axis=-1)
+        # With several contrasts, those of a query stand together: the first one's regressors choose for all.
+        chosen = np.stack([_informative(one[:: found.bias.shape[1]], count) for one in regressors])
+        return self._asked(np.take_along_axis(pool, chosen[..., None], axis=1), channel, f"{count} chosen", constant=True)
+
+    def _asked(self, raw: np.ndarray, channel: Channel, use: str, *, constant: bool) -> Asked:
+        encoded = self._encode(raw)
+        return Asked(raw, encoded, channel(self.victim, encoded, f"cut angle: {use}"), np.ones(raw.shape[:2]), constant)
+
+    def _encode(self, raw: np.ndarray) -> np.ndarray:
+        return np.stack([fitted.transform(rows) for fitted, rows in zip(self.victim.preprocessors, raw, strict=True)])
+
+    @cached_property
+    def _own(self) -> tuple[np.ndarray, np.ndarray]:
+        """The thief's own rows, raw and as the service encodes them."""
+        raw = self.victim.features[self.victim.together("thief")]
+        return raw, self._encode(raw)
+
+    def _moved(self, count: int, use: str) -> np.ndarray:
+        """``count`` raw queries per model that differ from one of its rows on its own qubits alone, as far as it knows the encoding."""
+        low, high = self.victim.scenario.data.angle_range
+        own, encoded = self._own
+        found = []
+        for rows, angles, key in zip(own, encoded[..., self.qubits], self.victim.keys(f"cut angle: {use}"), strict=True):
+            wanted = np.random.default_rng(key).uniform(low, high, (count, len(self.qubits)))
+            found.append(rows[0] + (wanted - angles[0]) @ np.linalg.pinv(_affine(rows, angles)[0]))
+        return np.stack(found)
+
+    def _at_the_border(self, count: int, channel: Channel) -> Asked:
+        """Labels alone: pairs of differently labelled queries are bisected, for at the border of two classes the log-odds are 0."""
+        interior = min(_INTERIOR, max(2, count // 2))
+        first = self._asked(self._moved(interior, "interior"), channel, "interior", constant=True)
+        pairs = max(1, (count - interior) // _BISECTIONS)
+        signs = first.log_odds[..., 0]
+        ends = np.stack([_pairs(sign, pairs) for sign in signs])  # [K, 2, pairs]
+        below, above = (np.take_along_axis(first.raw, ends[:, side, :, None], axis=1) for side in (0, 1))
+        for step in range((count - interior) // pairs):
+            middle = (below + above) / 2
+            up = self._asked(middle, channel, f"bisection {step}", constant=True).log_odds[..., :1] > 0
+            below, above = np.where(up, below, middle), np.where(up, middle, above)
+        middle = (below + above) / 2
+        ambiguous = np.stack([len(set(sign)) == 2 for sign in signs])[:, None]
+        noise = np.where(ambiguous, _BORDER_NOISE, 1 / _BORDER_NOISE) * np.ones(pairs)
+        return Asked(
+            np.concatenate([first.raw, middle], axis=1),
+            np.concatenate([first.encoded, self._encode(middle)], axis=1),
+            np.concatenate([first.log_odds, np.zeros((*middle.shape[:2], 2))], axis=1),
+            np.concatenate([_LABEL_NOISE * first.noise, noise], axis=1),
+            True,
+        )
+
+    # What it makes of it
+
+    def _evidence(self, encoded: np.ndarray) -> Evidence:
+        return evidence(read_variants(self._engine, self.held, self.loot, encoded), self.victim.n_classes, self._tie)
+
+    def infer(self, asked: Asked) -> np.ndarray:
+        """The angles ``[K, touched cuts]``."""
+        kernels = None if asked.constant else self._kernels(asked, asked.raw)
+        return fit_angles(self._evidence(asked.encoded), contrasts(asked.log_odds), noise=asked.noise, kernels=kernels)
+
+    def rebuilt(self, asked: Asked, angles: np.ndarray) -> np.ndarray:
+        """Accuracy ``[K]`` on the test rows of the service rebuilt around ``angles``: head and other sides fitted to the answers."""
+        kernels = None if asked.constant else self._kernels(asked, asked.raw)
+        found = self._evidence(asked.encoded)
+        fit = fit_head(found, contrasts(asked.log_odds), angles, noise=asked.noise, kernels=kernels)
+        raw = self.victim.features[self.victim.test]
+        own, own_encoded = self._own
+        rows, seen = np.concatenate([own, asked.raw], axis=1), np.concatenate([own_encoded, asked.encoded], axis=1)
+        encoders = [_affine(*pair) for pair in zip(rows, seen, strict=True)]
+        encoded = np.stack([rows @ slopes + offset for rows, (slopes, offset) in zip(raw, encoders, strict=True)])
+        low, high = self.victim.scenario.data.angle_range
+        cross = None if asked.constant else self._kernels(asked, raw)
+        return self._accuracy(fit, found, self._evidence(np.clip(encoded, low, high)), cross)
+
+    def without_loot(self, asked: Asked) -> np.ndarray:
+        """Accuracy ``[K]`` of the same fit to the same answers on raw features alone: a Gaussian process."""
+        raw = self.victim.features[self.victim.test]
+
+        def nothing(rows: int) -> Evidence:
+            blank = self._evidence(asked.encoded[:, :1])
+            each = np.eye(self.victim.n_classes - 1)
+            size = rows * len(each)
+            known = np.zeros((len(raw), size, *blank.known.shape[2:]))
+            bias = np.tile(each, (rows, 1))
+            return Evidence(blank.readings, known, np.broadcast_to(bias, (len(raw), *bias.shape)), bias, blank.tied)
+
+        found, goal = nothing(asked.raw.shape[1]), contrasts(asked.log_odds)
+        fit = fit_head(found, goal, self.truth * 0, noise=asked.noise, kernels=_gaussians(asked.raw, asked.raw))
+        return self._accuracy(fit, found, nothing(raw.shape[1]), _gaussians(raw, asked.raw))
+
+    def _accuracy(self, fit: CutFit, found: Evidence, targets: Evidence, cross: np.ndarray | None) -> np.ndarray:
+        logits = predict(fit, found, targets, cross) @ helmert(self.victim.n_classes)
+        right = logits.argmax(axis=-1) == self.victim.labels[self.victim.test]
+        share: np.ndarray = right.mean(axis=1)
+        return share
+
+    def _kernels(self, asked: Asked, raw: np.ndarray) -> np.ndarray:
+        """Similarities of ``raw`` to the questions in what its own qubits do not see."""
+        rests = []
+        for rows, seen, targets in zip(asked.raw, asked.encoded[..., self.qubits], raw, strict=True):
+            slopes, _ = _affine(rows, seen)
+            beyond = np.eye(len(slopes)) - slopes @ np.linalg.pinv(slopes)
+            rests.append((targets @ beyond, rows @ beyond))
+        return _gaussians(*(np.stack(one) for one in zip(*rests, strict=True)))
+
+
+def holders(victim: Service) -> list[Holder]:
+    """Every provider that a cut touches, and all of them together.
+
+    Raises:
+        QumosError: the design has no gate cut.
+    """
+    design = victim.design
+    if not design.cut_gates:
+        raise QumosError("design: no gate is cut, so there is no angle to infer")
+    ends = {design.partition[qubit] for placed in design.cut_gates for qubit in placed.gate.qubits}
+    names = [name for name in victim.scenario.provider_names if any(design.assignment[part] == name for part in ends)]
+    groups = [(name,) for name in names] + ([tuple(names)] if len(names) > 1 else [])
+    return [Holder(victim, group, victim.trained.angles) for group in groups]
+
+
+def answer_counts(victim: Service, wanted: Sequence[int]) -> tuple[int, ...]:
+    """``wanted`` numbers of answers, cut to the rows there are."""
+    most = most_queries(victim)
+    return tuple(sorted({min(count, most) for count in wanted}))
+
+
+def _affine(rows: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes ``[f, q]`` and offsets ``[q]`` of encoded ``angles`` ``[n, q]`` over raw ``rows`` ``[n, f]``: the shortest of the exact maps.
+
+    An encoding is affine up to its clipping, so that one row more than features gives it exactly.
+    """
+    centre, mean = rows.mean(axis=0), angles.mean(axis=0)
+    slopes = np.linalg.lstsq(rows - centre, angles - mean, rcond=1e-6)[0]
+    return slopes, mean - centre @ slopes
+
+
+def _gaussians(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Gaussian kernels ``[widths, K, targets, rows]`` of features ``[K, ·, f]``, each in units of its standard deviation."""
+    spread = rows.std(axis=1, keepdims=True)
+    spread = np.where(spread > 1e-6 * np.abs(rows).max(), spread, np.inf)
+    left, right = targets / spread, rows / spread
+    squares = np.sum((left[:, :, None] - right[:, None]) ** 2, axis=-1)
+    scale = 2 * rows.shape[-1]
+    return np.stack([np.exp(-squares / (scale * width**2)) for width in _WIDTHS])
+
+
+def _informative(regressors: np.ndarray, count: int, rounds: int = 60) -> np.ndarray:
+    """Numbers of ``count`` rows of ``regressors`` ``[pool, J]``, some more than once: a D-optimal design, found by multiplicative updates.
+
+    Source: Titterington, "Algorithms for computing D-optimal designs on a finite design space" (1976).
+    """
+    left, sizes, _ = np.linalg.svd(regressors, full_matrices=False)
+    left = left[:, sizes > 1e-4 * sizes[0]]
+    weights = np.full(len(left), 1 / len(left))
+    for _ in range(rounds):
+        information = np.linalg.inv(left.T @ (left * weights[:, None]))
+        weights = weights * np.einsum("ij,jk,ik->i", left, information, left) / left.shape[1]
+    shares = count * weights / weights.sum()
+    counts = np.floor(shares).astype(int)
+    counts[np.argsort(counts - shares)[: count - counts.sum()]] += 1
+    return np.repeat(np.arange(len(left)), counts)
+
+
+def _pairs(signs: np.ndarray, pairs: int) -> np.ndarray:
+    """Numbers ``[2, pairs]`` of queries below and above 0; any, where all are on one side."""
+    below, above = (np.flatnonzero(side) for side in (signs < 0, signs > 0))
+    if not len(below) or not len(above):
+        below = above = np.arange(len(signs))
+    numbers = np.arange(pairs)
+    return np.stack([below[numbers % len(below)], above[(numbers + numbers // len(above)) % len(above)]])
