@@ -5,7 +5,9 @@ queries are held-out rows. Chosen queries of one provider move its own qubits al
 taken whose readings tell most.
 
 Controls of an error are guesses: ±π/2, where trained angles gather (the sign by chance for who looks for it), and any angle. *Without
-the loot* is the same fit with fresh angles in the place of the stolen ones. The accuracy is that of the service rebuilt around the
+the loot* is the same fit with fresh angles in the place of the stolen ones. One side that learns nothing answers with the mean of its
+uniform prior on |θ|, which is π/2 and so, of a trained angle, nearly right: what a fit finds is shown by the same models with cut
+*angles at random*. The accuracy is that of the service rebuilt around the
 inferred angle: who holds everything fits the head alone, one provider what the other side adds too, from as many passive answers.
 Beside it stands what the same answers give without loot.
 """
@@ -18,6 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...design.circuits import initial_angles
+from ...design.gate_cuts import cut_angles
 from ...evaluation.service import Service
 from ..registry import attack
 from ..results import AttackResult, Control, Curve, Measurement, Plot
@@ -47,6 +50,16 @@ def guesses(holder: Holder, *, gathered: bool) -> np.ndarray:
     return np.stack(found)
 
 
+def with_any_angles(holder: Holder) -> Holder:
+    """The same adversary of the same models with any cut angles: what is found where guessing does not help."""
+    victim = holder.victim
+    cuts = list(cut_angles(victim.design))
+    angles = victim.trained.angles.copy()
+    for one, key in zip(angles, victim.keys("any cut angles"), strict=True):
+        one[cuts] = np.random.default_rng(key).uniform(-np.pi, np.pi, len(cuts))
+    return replace(holder, victim=replace(victim, trained=replace(victim.trained, angles=angles)))
+
+
 def without_angles(holder: Holder) -> Holder:
     """The same adversary with fresh angles in the place of the stolen ones."""
     keys = holder.victim.keys("no loot: angles of a fresh model")
@@ -59,6 +72,7 @@ def without_angles(holder: Holder) -> Holder:
     title="Inference of a cut gate's angle",
     adversary="holds the parts of one provider, or of all that a cut touches, and their variants; asks held-out rows or queries of its "
     "choice; knows the kind of head",
+    applies=lambda design: bool(design.cut_gates),
 )
 def run(victim: Service) -> AttackResult:
     """Errors and accuracies of every holder by queries, answers and shots.
@@ -103,6 +117,12 @@ def run(victim: Service) -> AttackResult:
         blind = without_angles(holder)
         error = blind.error(blind.infer(blind.ask("chosen", counts[-1], served)))
         found.append(Measurement(f"{holder.name}, {counts[-1]} chosen answers without the loot", angle, error, guessed))
+        planted = with_any_angles(holder)
+        beside = Control(PRIOR, planted.error(guesses(planted, gathered=True)))
+        for channel in [served, *(channel for _, channel in settings[len(counts) :])]:
+            error = planted.error(planted.infer(planted.ask("chosen", counts[-1], channel)))
+            case = f"{holder.name}, angles at random, {counts[-1]} chosen answers" + (f", {channel.name}" if channel.name else "")
+            found.append(Measurement(case, angle, error, beside, headline=channel == served))
     return AttackResult(found, curves)
 
 

@@ -56,6 +56,9 @@ DEFENCES = (
 )
 
 
+VALUES = ("owner", "error", "guess", "accuracy", "no_loot")
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What a counter-measure leaves to one holder, values per model.
@@ -106,8 +109,14 @@ def defences_study(
                 for count in answers:
                     one = _outcome(defence, replace(holder, head_known=defence.head_known), count)
                     found.setdefault((one.defence, one.holder, count), []).append(one)
-    values = ("owner", "error", "guess", "accuracy", "no_loot")
-    return [replace(same[0], **{name: np.concatenate([getattr(one, name) for one in same]) for name in values}) for same in found.values()]
+    return [_joined(same) for same in found.values()]
+
+
+def _joined(same: Sequence[Outcome]) -> Outcome:
+    """Outcomes of several seeds as one."""
+    first = same[0]
+    values = (np.concatenate([getattr(one, name) for one in same]) for name in VALUES)
+    return Outcome(first.defence, first.holder, first.answers, *values)
 
 
 def _outcome(defence: Defence, holder: Holder, count: int) -> Outcome:

@@ -121,6 +121,10 @@ class Holder:
         """Whether it holds the whole register."""
         return len(self.qubits) == self.victim.design.n_qubits
 
+    @property
+    def _span(self) -> tuple[float, float]:
+        return self.victim.scenario.data.angle_range
+
     @cached_property
     def _engine(self) -> CutEngine:
         return CutEngine(self.victim.design, self.victim.scenario.data.axis)
@@ -189,12 +193,12 @@ class Holder:
 
     def _moved(self, count: int, use: str) -> np.ndarray:
         """``count`` raw queries per model that differ from one of its rows on its own qubits alone, as far as it knows the encoding."""
-        low, high = self.victim.scenario.data.angle_range
+        low, high = self._span
         own, encoded = self._own
         found = []
         for rows, angles, key in zip(own, encoded[..., self.qubits], self.victim.keys(f"cut angle: {use}"), strict=True):
             wanted = np.random.default_rng(key).uniform(low, high, (count, len(self.qubits)))
-            found.append(rows[0] + (wanted - angles[0]) @ np.linalg.pinv(_affine(rows, angles)[0]))
+            found.append(rows[0] + (wanted - angles[0]) @ np.linalg.pinv(_affine(rows, angles, (low, high))[0]))
         return np.stack(found)
 
     def _at_the_border(self, count: int, channel: Channel) -> Asked:
@@ -238,9 +242,9 @@ class Holder:
         raw = self.victim.features[self.victim.test]
         own, own_encoded = self._own
         rows, seen = np.concatenate([own, asked.raw], axis=1), np.concatenate([own_encoded, asked.encoded], axis=1)
-        encoders = [_affine(*pair) for pair in zip(rows, seen, strict=True)]
+        encoders = [_affine(*pair, self._span) for pair in zip(rows, seen, strict=True)]
         encoded = np.stack([rows @ slopes + offset for rows, (slopes, offset) in zip(raw, encoders, strict=True)])
-        low, high = self.victim.scenario.data.angle_range
+        low, high = self._span
         cross = None if asked.constant else self._kernels(asked, raw)
         return self._accuracy(fit, found, self._evidence(np.clip(encoded, low, high)), cross)
 
@@ -270,7 +274,7 @@ class Holder:
         """Similarities of ``raw`` to the questions in what its own qubits do not see."""
         rests = []
         for rows, seen, targets in zip(asked.raw, asked.encoded[..., self.qubits], raw, strict=True):
-            slopes, _ = _affine(rows, seen)
+            slopes, _ = _affine(rows, seen, self._span)
             beyond = np.eye(len(slopes)) - slopes @ np.linalg.pinv(slopes)
             rests.append((targets @ beyond, rows @ beyond))
         return _gaussians(*(np.stack(one) for one in zip(*rests, strict=True)))
@@ -297,14 +301,19 @@ def answer_counts(victim: Service, wanted: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({min(count, most) for count in wanted}))
 
 
-def _affine(rows: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _affine(rows: np.ndarray, angles: np.ndarray, span: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Slopes ``[f, q]`` and offsets ``[q]`` of encoded ``angles`` ``[n, q]`` over raw ``rows`` ``[n, f]``: the shortest of the exact maps.
 
-    An encoding is affine up to its clipping, so that one row more than features gives it exactly.
+    An encoding is affine but for its clipping to ``span``, so that one row inside more than there are features gives it exactly.
     """
-    centre, mean = rows.mean(axis=0), angles.mean(axis=0)
-    slopes = np.linalg.lstsq(rows - centre, angles - mean, rcond=1e-6)[0]
-    return slopes, mean - centre @ slopes
+    slopes, offsets = np.zeros((rows.shape[1], angles.shape[1])), np.zeros(angles.shape[1])
+    for qubit, column in enumerate(angles.T):
+        inside = (column > span[0]) & (column < span[1])
+        inside = inside if inside.sum() > 1 else np.ones(len(rows), bool)
+        centre, mean = rows[inside].mean(axis=0), column[inside].mean()
+        slopes[:, qubit] = np.linalg.lstsq(rows[inside] - centre, column[inside] - mean, rcond=1e-6)[0]
+        offsets[qubit] = mean - centre @ slopes[:, qubit]
+    return slopes, offsets
 
 
 def _gaussians(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:

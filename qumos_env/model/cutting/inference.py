@@ -33,9 +33,10 @@ _I, _Z, _D, _M = range(4)
 _TERMS = np.zeros((3, 4, 4))
 _TERMS[0, _I, _I] = _TERMS[1, _Z, _Z] = _TERMS[2, _D, _M] = _TERMS[2, _M, _D] = 1
 _LOOSE_RATIOS = (1e-2, 1.0, 1e2, 1e4, 1e6, 1e8)
-_GRID = {0: 1, 1: 48, 2: 24, 3: 12}
+_GRID = {1: 48, 2: 24, 3: 12}
 _STARTS = 6
 _STEPS = 60
+_AT_ONCE = 4_000_000  # numbers in the largest array of a search
 _RIDGE = 1e-12
 _TINY = 1e-300
 
@@ -106,9 +107,10 @@ def read_variants(engine: CutEngine, held: Sequence[int], angles: np.ndarray, in
             operands += [table[..., 1:], [*letter, qubit]] if place == at else [table[..., 0], letter]
         out = [model, row, *([] if at is None else [qubit]), *axes]
         found: np.ndarray = np.einsum(*operands, *joints, out, optimize="greedy")  # type: ignore[call-overload]
-        return found.reshape(*found.shape[: len(out) - len(axes)], -1)
+        return found.reshape(*found.shape[: len(out) - len(axes)], len(labels))
 
-    labels = np.array(list(product(*(range(3 if side == 2 else 4) for side in sides)))).reshape(-1, len(cuts))
+    every = list(product(*(range(3 if side == 2 else 4) for side in sides)))
+    labels = np.array(every, int).reshape(len(every), len(cuts))
     other = np.array(sides) == 1
     loose, signed = ((labels == label)[:, other].any(axis=1) for label in (_D, _M))
     values = np.concatenate([joined(place) for place in range(len(parts))], axis=2)
@@ -166,7 +168,7 @@ def evidence(readings: Readings, n_classes: int, tie: np.ndarray | None) -> Evid
     columns = [one.reshape(models, size, int(np.prod(one.shape[3:]))) for one in (loose, signs)]
     return Evidence(
         readings,
-        known.reshape(models, size, -1, readings.known.shape[-1]),
+        known.reshape(models, size, int(np.prod(known.shape[3:-1])), readings.known.shape[-1]),
         np.concatenate(columns, axis=-1),
         np.tile(each, (rows, 1)),
         tie is not None,
@@ -193,7 +195,7 @@ class CutFit:
 
 
 def fit_angles(found: Evidence, goal: np.ndarray, *, noise: np.ndarray | None = None, kernels: np.ndarray | None = None) -> np.ndarray:
-    """The angles ``[M, cuts]`` of the touched cuts, see the module and ``canonical``.
+    """The angles ``[M, cuts]`` of the touched cuts, of which there is one or more; see the module and ``canonical``.
 
     Args:
         found: the regressors.
@@ -205,14 +207,15 @@ def fit_angles(found: Evidence, goal: np.ndarray, *, noise: np.ndarray | None = 
     readings, models = found.readings, len(goal)
     n_cuts = len(readings.cuts)
     systems = _systems(found, goal, noise, kernels)
+    normal = _Normal.joined([system.normal for system in systems])
     spans = [(-np.pi, False) if sides == 2 else (0.0, True) for sides in readings.sides]
     axes = [np.linspace(low, np.pi, _GRID[n_cuts], endpoint=closed) for low, closed in spans]
     grid = np.array(list(product(*axes))).reshape(-1, n_cuts)
-    scores = np.stack([system.likelihood(np.broadcast_to(grid, (models, *grid.shape))) for system in systems])
-    best, worth = np.zeros((models, n_cuts)), np.full(models, -np.inf)
-    for system, score in zip(systems, scores, strict=True):
-        angles, value = _searched(system, grid[np.argsort(-score, axis=1)[:, :_STARTS]])
-        best, worth = np.where((value > worth)[:, None], angles, best), np.maximum(value, worth)
+    scores = normal.likelihood(np.broadcast_to(grid, (len(normal.total), *grid.shape)))
+    angles, worth = _searched(normal, grid[np.argsort(-scores, axis=1)[:, :_STARTS]])
+    likeliest = worth.reshape(len(systems), models).argmax(axis=0)
+    best = angles.reshape(len(systems), models, n_cuts)[likeliest, np.arange(models)]
+    scores = scores.reshape(len(systems), models, len(grid))
     if set(readings.sides) == {1}:
         weights = np.exp(scores - scores.max(axis=(0, 2), keepdims=True)).sum(axis=0)
         weights /= weights.sum(axis=1, keepdims=True)
@@ -227,7 +230,7 @@ def fit_head(
 ) -> CutFit:
     """All but the ``angles`` ``[M, cuts]``, with the likeliest covariance; see ``fit_angles``."""
     systems = _systems(found, goal, noise, kernels)
-    likelihoods = np.stack([system.likelihood(angles[:, None])[:, 0] for system in systems])
+    likelihoods = np.stack([system.normal.likelihood(angles[:, None])[:, 0] for system in systems])
     chosen, models = likelihoods.argmax(axis=0), np.arange(len(angles))
     fits = [system.solution(angles) for system in systems]
     weights, bias, dual = (np.stack([fit[place] for fit in fits])[chosen, models] for place in range(3))
@@ -264,7 +267,8 @@ def infer_angles(
     """
     found = evidence(read_variants(engine, held, angles, inputs), answers.shape[-1], tie)
     result = np.full((len(angles), len(engine.design.cut_gates)), np.nan)
-    result[:, list(found.readings.cuts)] = fit_angles(found, contrasts(np.log(np.maximum(answers, _TINY))))
+    if found.readings.cuts:
+        result[:, list(found.readings.cuts)] = fit_angles(found, contrasts(np.log(np.maximum(answers, _TINY))))
     return result
 
 
@@ -274,13 +278,69 @@ def canonical(angles: np.ndarray, sides: Sequence[int]) -> np.ndarray:
     return np.where(np.array(sides) == 2, wrapped, np.abs(wrapped))
 
 
+@dataclass(frozen=True, eq=False)
+class _Normal:
+    """Normal equations of M least-squares problems, whitened and without the bias.
+
+    Attributes:
+        readings: whose factors weigh the regressors.
+        tied: see ``Evidence``.
+        size: number of rows.
+        gram: ``[M, P, K, P, K]``.
+        moment: ``[M, P, K]``.
+        total: sum of squares of the goals, ``[M]``.
+        least: below which a sum of squares is rounding, ``[M]``.
+        logs: logarithm of the covariance's determinant, ``[M]``.
+    """
+
+    readings: Readings
+    tied: bool
+    size: int
+    gram: np.ndarray
+    moment: np.ndarray
+    total: np.ndarray
+    least: np.ndarray
+    logs: np.ndarray
+
+    @classmethod
+    def joined(cls, many: Sequence[_Normal]) -> _Normal:
+        """The problems of all, one after the other."""
+        names = ("gram", "moment", "total", "least", "logs")
+        columns = (np.concatenate([getattr(one, name) for one in many]) for name in names)
+        return cls(many[0].readings, many[0].tied, many[0].size, *columns)
+
+    def solved(self, tried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For angles ``[M, points, cuts]`` the explained sum of squares ``[M, points]``, and the weights ``[M, points, P]``."""
+        problems, n_weights, n_factors = self.moment.shape
+        factors = self.readings.factors(tried)
+        half = (factors @ self.gram.transpose(0, 2, 1, 3, 4).reshape(problems, n_factors, -1)).reshape(
+            *tried.shape[:2], n_weights * n_weights, n_factors
+        )
+        matrix = (half @ factors[..., None]).reshape(*tried.shape[:2], n_weights, n_weights)
+        right = factors @ self.moment.swapaxes(-1, -2)
+        # Readings that the bias or the loose ones explain leave nothing.
+        ridge = _RIDGE * np.einsum("mpkpk->m", self.gram)[:, None, None, None] + _TINY
+        weights = np.linalg.solve(matrix + ridge * np.eye(n_weights), right[..., None])[..., 0]
+        if self.tied:
+            weights = np.maximum(weights, 0.0)
+        return np.sum(weights * right, axis=-1), weights
+
+    def likelihood(self, tried: np.ndarray) -> np.ndarray:
+        """Logarithm ``[M, points]``, up to a constant, for angles ``[M, points, cuts]``; the size of the noise is the likeliest."""
+        step = max(1, _AT_ONCE // (len(self.moment) * self.moment.shape[1] * self.moment[0].size))
+        pieces = [self.solved(tried[:, start : start + step])[0] for start in range(0, tried.shape[1], step)]
+        rest = np.maximum(self.total[:, None] - np.concatenate(pieces, axis=1), self.least[:, None])
+        return -0.5 * (self.size * np.log(rest) + self.logs[:, None])
+
+
 class _System:
-    """The least squares for one covariance ``[M, R, R]``: whitened, and without the bias."""
+    """The least squares for one covariance ``[M, R, R]``."""
 
     def __init__(self, found: Evidence, goal: np.ndarray, covariance: np.ndarray, kernel: int, ratio: float) -> None:
         self._found, self._goal, self.kernel, self._ratio = found, goal, kernel, ratio
         models, size, n_weights, n_factors = found.known.shape
-        self._lower = np.linalg.cholesky(covariance)
+        lower = np.linalg.cholesky(covariance)
+        self._root = np.linalg.inv(lower)
         self._bias = self._white(np.broadcast_to(found.bias, (models, *found.bias.shape)))
         basis = np.linalg.qr(self._bias)[0]
 
@@ -288,43 +348,32 @@ class _System:
             white = self._white(columns)
             return white - basis @ (basis.swapaxes(-1, -2) @ white)
 
-        known, target = unbiased(found.known.reshape(models, size, -1)), unbiased(goal[..., None])
-        self._gram = (known.swapaxes(-1, -2) @ known).reshape(models, n_weights, n_factors, n_weights, n_factors)
-        self._moment = (known.swapaxes(-1, -2) @ target).reshape(models, n_weights, n_factors)
-        self._total = np.sum(target[..., 0] ** 2, axis=-1)
-        # Simulations are of single precision; a perfect fit must not win by its last digits.
-        self._least = 1e-10 * np.maximum(np.var(goal, axis=1), _TINY)
-        self._logs = 2 * np.log(np.diagonal(self._lower, axis1=1, axis2=2)).sum(axis=-1)
+        known = unbiased(found.known.reshape(models, size, n_weights * n_factors))
+        target = unbiased(goal[..., None])
+        self.normal = _Normal(
+            found.readings,
+            found.tied,
+            size,
+            (known.swapaxes(-1, -2) @ known).reshape(models, n_weights, n_factors, n_weights, n_factors),
+            (known.swapaxes(-1, -2) @ target).reshape(models, n_weights, n_factors),
+            np.sum(target[..., 0] ** 2, axis=-1),
+            # Simulations are of single precision; a perfect fit must not win by its last digits.
+            1e-10 * np.maximum(np.var(goal, axis=1), _TINY),
+            2 * np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=-1),
+        )
 
     def _white(self, columns: np.ndarray) -> np.ndarray:
-        return np.linalg.solve(self._lower, columns)
-
-    def _solved(self, tried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For angles ``[M, points, cuts]`` the explained sum of squares ``[M, points]``, and the weights ``[M, points, P]``."""
-        factors = self._found.readings.factors(tried)
-        matrix = np.einsum("msk,mpkql,msl->mspq", factors, self._gram, factors, optimize="greedy")
-        right = np.einsum("msk,mpk->msp", factors, self._moment)
-        # Readings that the bias or the loose ones explain leave nothing.
-        scale = np.einsum("mpkpk->m", self._gram)
-        ridge = _RIDGE * scale[:, None, None, None] + _TINY
-        weights = np.linalg.solve(matrix + ridge * np.eye(matrix.shape[-1]), right[..., None])[..., 0]
-        if self._found.tied:
-            weights = np.maximum(weights, 0.0)
-        return np.sum(weights * right, axis=-1), weights
-
-    def likelihood(self, tried: np.ndarray) -> np.ndarray:
-        """Logarithm ``[M, points]``, up to a constant, for angles ``[M, points, cuts]``; the size of the noise is the likeliest."""
-        rest = np.maximum(self._total[:, None] - self._solved(tried)[0], self._least[:, None])
-        return -0.5 * (self._goal.shape[1] * np.log(rest) + self._logs[:, None])
+        white: np.ndarray = self._root @ columns
+        return white
 
     def solution(self, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Weights, bias and dual, see ``CutFit``."""
-        weights = self._solved(angles[:, None])[1][:, 0]
+        weights = self.normal.solved(angles[:, None])[1][:, 0]
         fitted = np.einsum("mrpk,mk,mp->mr", self._found.known, self._found.readings.factors(angles), weights)
         residual = self._white((self._goal - fitted)[..., None])
         turned = self._bias.swapaxes(-1, -2)
         bias = np.linalg.solve(turned @ self._bias, turned @ residual)
-        dual = np.linalg.solve(self._lower.swapaxes(-1, -2), residual - self._bias @ bias)
+        dual = self._root.swapaxes(-1, -2) @ (residual - self._bias @ bias)
         return weights, bias[..., 0], self._ratio * dual[..., 0]
 
 
@@ -347,16 +396,16 @@ def _per_contrast(kernel: np.ndarray, n_contrasts: int) -> np.ndarray:
     return np.repeat(np.repeat(kernel, n_contrasts, axis=-1), n_contrasts, axis=-2)
 
 
-def _searched(system: _System, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _searched(normal: _Normal, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A pattern search from ``points`` ``[M, starts, cuts]``: the likeliest angles ``[M, cuts]``, and their likelihood ``[M]``."""
     models, starts, n_cuts = points.shape
     moves = np.array(list(product((0.0, -1.0, 1.0), repeat=n_cuts))).reshape(-1, n_cuts)
     step = np.full((models, starts), 2 * np.pi / _GRID[n_cuts])
     for _ in range(_STEPS):
         tried = points[:, :, None] + step[..., None, None] * moves
-        best = system.likelihood(tried.reshape(models, -1, n_cuts)).reshape(models, starts, -1).argmax(axis=-1)
+        best = normal.likelihood(tried.reshape(models, -1, n_cuts)).reshape(models, starts, -1).argmax(axis=-1)
         step = np.where(best == 0, step / 2, step)
         points = np.take_along_axis(tried, best[..., None, None], axis=2)[:, :, 0]
-    values = system.likelihood(points)
+    values = normal.likelihood(points)
     best = values.argmax(axis=1)
     return points[np.arange(models), best], values[np.arange(models), best]
