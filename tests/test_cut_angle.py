@@ -13,6 +13,7 @@ from qumos_env.attacks.confidentiality import cut_angle
 from qumos_env.attacks.confidentiality.cut_angle import with_any_angles
 from qumos_env.attacks.confidentiality.cut_defences import AWAY, Defence, defences_study
 from qumos_env.attacks.confidentiality.cut_holder import Channel, Holder, holders
+from qumos_env.attacks.registry import ATTACKS
 from qumos_env.attacks.results import Measurement
 from qumos_env.audit.run import audit
 from qumos_env.design import Design
@@ -224,10 +225,13 @@ def test_one_provider_has_the_strength_from_exact_answers(measured: dict[str, Me
         assert shots.interval.mean > exact.interval.mean
 
 
-def test_a_service_that_answers_from_shots_is_attacked_as_it_is(make_victim: Callable[..., Service]) -> None:
-    """Its own shots, and exact answers as one of the counter-measures' opposites."""
+def test_a_service_that_answers_from_shots_is_attacked_as_it_is(
+    make_victim: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own shots, and exact answers beside them."""
+    monkeypatch.setattr(cut_angle, "ANSWERS", (20,))
     names = set(named(cut_angle.run(make_victim(shots=100)).measurements))
-    assert "aurora, 100 chosen answers, exact: accuracy" in names and "aurora, 100 chosen answers, 100 shots: accuracy" not in names
+    assert "aurora, 20 chosen answers, exact: accuracy" in names and "aurora, 20 chosen answers, 100 shots: accuracy" not in names
 
 
 def test_chosen_queries_leave_the_other_side_alone(make_victim: Callable[..., Service]) -> None:
@@ -252,7 +256,7 @@ def test_a_budget_is_kept(count: int, make_victim: Callable[..., Service]) -> No
             return answers(trained, encoded, keys)  # type: ignore[arg-type]
 
     model = victim.model.with_shots(None)
-    model.answers = Counting()  # type: ignore[method-assign]
+    model.answers = Counting()  # type: ignore[method-assign, assignment]
     model.with_shots = lambda shots: model  # type: ignore[method-assign]
     for queries, channel in (("passive", EXACT), ("chosen", EXACT), ("chosen", Channel("labels", labels=True))):
         spent = 0
@@ -275,8 +279,6 @@ def test_without_a_cut_there_is_nothing_to_infer(scenario: Scenario) -> None:
         holders(Service.train(Workload(scenario), design, seed=3))
     (result,) = audit(design, scenario, seeds=1, attacks=["cut-angle"]).results.values()
     assert "no gate is cut" in result.measurements[0].note
-    from qumos_env.attacks.registry import ATTACKS
-
     assert ATTACKS["cut-angle"].applies(design_of(1)) and not ATTACKS["cut-angle"].applies(design)
 
 
@@ -302,3 +304,11 @@ def test_holders_know_what_they_may(make_victim: Callable[..., Service]) -> None
     encoded = asked.encoded.copy()
     encoded[..., [2, 3]] = 0.3
     np.testing.assert_allclose(other.infer(replace(asked, encoded=encoded)), alone.infer(asked), atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_side_of_two_cuts_finds_their_strengths(side: int, make_victim: Callable[..., Service]) -> None:
+    """From two inputs of the other side; worse conditioned than one cut, so the median counts. A guess of π/2 errs by more than half."""
+    holder = holders(make_victim(2))[side]
+    found = holder.infer(holder.ask("chosen", 100, EXACT))
+    assert np.median(np.abs(found - holder.truth)) < 0.1 < 0.5 < np.abs(holder.truth - np.pi / 2).mean()

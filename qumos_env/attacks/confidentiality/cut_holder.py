@@ -72,14 +72,14 @@ class Asked:
         encoded: as the service encodes them, ``[K, n, n_qubits]``; a holder looks at its own qubits.
         log_odds: ``[K, n, C]``.
         noise: relative variances ``[K, n]``.
-        constant: whether the other side's input is held constant.
+        blocks: numbers ``[n]`` of sets of queries in each of which the other side's input is held constant; ``None`` where it is not.
     """
 
     raw: np.ndarray
     encoded: np.ndarray
     log_odds: np.ndarray
     noise: np.ndarray
-    constant: bool
+    blocks: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,20 +167,27 @@ class Holder:
         """
         if queries == "passive":
             raw = self.victim.features[query_rows(self.victim, count)]
-            return self._asked(raw, channel, f"{count} passive", constant=False)
+            return self._asked(raw, channel, f"{count} passive")
         if channel.labels and self.victim.n_classes == 2:
             return self._at_the_border(count, channel)
-        pool = self._moved(_POOL, "chosen")
+        # With several cuts, signs that are unknown for one input of the other side leave no equation over.
+        n_blocks = min(2, len(self.touched[0]), count, len(self._own[0][0]))
+        blocks = np.sort(np.arange(count) % n_blocks)
+        raw = np.concatenate([self._informative_rows(block, int((blocks == block).sum())) for block in range(n_blocks)], axis=1)
+        return self._asked(raw, channel, f"{count} chosen", blocks)
+
+    def _informative_rows(self, block: int, count: int) -> np.ndarray:
+        pool = self._moved(_POOL, f"block {block}", block)
         found = self._evidence(self._encode(pool))
         columns = [found.known.reshape(*found.known.shape[:2], -1), found.loose]
         regressors = np.concatenate([*columns, np.broadcast_to(found.bias, (len(pool), *found.bias.shape))], axis=-1)
         # With several contrasts, those of a query stand together: the first one's regressors choose for all.
         chosen = np.stack([_informative(one[:: found.bias.shape[1]], count) for one in regressors])
-        return self._asked(np.take_along_axis(pool, chosen[..., None], axis=1), channel, f"{count} chosen", constant=True)
+        return np.take_along_axis(pool, chosen[..., None], axis=1)
 
-    def _asked(self, raw: np.ndarray, channel: Channel, use: str, *, constant: bool) -> Asked:
+    def _asked(self, raw: np.ndarray, channel: Channel, use: str, blocks: np.ndarray | None = None) -> Asked:
         encoded = self._encode(raw)
-        return Asked(raw, encoded, channel(self.victim, encoded, f"cut angle: {use}"), np.ones(raw.shape[:2]), constant)
+        return Asked(raw, encoded, channel(self.victim, encoded, f"cut angle: {use}"), np.ones(raw.shape[:2]), blocks)
 
     def _encode(self, raw: np.ndarray) -> np.ndarray:
         return np.stack([fitted.transform(rows) for fitted, rows in zip(self.victim.preprocessors, raw, strict=True)])
@@ -191,27 +198,27 @@ class Holder:
         raw = self.victim.features[self.victim.together("thief")]
         return raw, self._encode(raw)
 
-    def _moved(self, count: int, use: str) -> np.ndarray:
-        """``count`` raw queries per model that differ from one of its rows on its own qubits alone, as far as it knows the encoding."""
+    def _moved(self, count: int, use: str, base: int = 0) -> np.ndarray:
+        """``count`` raw queries per model that differ from row ``base`` on its own qubits alone, as far as it knows the encoding."""
         low, high = self._span
         own, encoded = self._own
         found = []
         for rows, angles, key in zip(own, encoded[..., self.qubits], self.victim.keys(f"cut angle: {use}"), strict=True):
             wanted = np.random.default_rng(key).uniform(low, high, (count, len(self.qubits)))
-            found.append(rows[0] + (wanted - angles[0]) @ np.linalg.pinv(_affine(rows, angles, (low, high))[0]))
+            found.append(rows[base] + (wanted - angles[base]) @ np.linalg.pinv(_affine(rows, angles, (low, high))[0]))
         return np.stack(found)
 
     def _at_the_border(self, count: int, channel: Channel) -> Asked:
         """Labels alone: pairs of differently labelled queries are bisected, for at the border of two classes the log-odds are 0."""
         interior = min(_INTERIOR, max(2, count // 2))
-        first = self._asked(self._moved(interior, "interior"), channel, "interior", constant=True)
+        first = self._asked(self._moved(interior, "interior"), channel, "interior")
         pairs = max(1, (count - interior) // _BISECTIONS)
         signs = first.log_odds[..., 0]
         ends = np.stack([_pairs(sign, pairs) for sign in signs])  # [K, 2, pairs]
         below, above = (np.take_along_axis(first.raw, ends[:, side, :, None], axis=1) for side in (0, 1))
         for step in range((count - interior) // pairs):
             middle = (below + above) / 2
-            up = self._asked(middle, channel, f"bisection {step}", constant=True).log_odds[..., :1] > 0
+            up = self._asked(middle, channel, f"bisection {step}").log_odds[..., :1] > 0
             below, above = np.where(up, below, middle), np.where(up, middle, above)
         middle = (below + above) / 2
         ambiguous = np.stack([len(set(sign)) == 2 for sign in signs])[:, None]
@@ -221,32 +228,36 @@ class Holder:
             np.concatenate([first.encoded, self._encode(middle)], axis=1),
             np.concatenate([first.log_odds, np.zeros((*middle.shape[:2], 2))], axis=1),
             np.concatenate([_LABEL_NOISE * first.noise, noise], axis=1),
-            True,
+            np.zeros(interior + pairs, int),
         )
 
     # What it makes of it
 
-    def _evidence(self, encoded: np.ndarray) -> Evidence:
-        return evidence(read_variants(self._engine, self.held, self.loot, encoded), self.victim.n_classes, self._tie)
+    def _evidence(self, encoded: np.ndarray, blocks: np.ndarray | None = None) -> Evidence:
+        return evidence(read_variants(self._engine, self.held, self.loot, encoded), self.victim.n_classes, self._tie, blocks)
 
     def infer(self, asked: Asked) -> np.ndarray:
         """The angles ``[K, touched cuts]``."""
-        kernels = None if asked.constant else self._kernels(asked, asked.raw)
-        return fit_angles(self._evidence(asked.encoded), contrasts(asked.log_odds), noise=asked.noise, kernels=kernels)
+        several = asked.blocks is not None and len(set(asked.blocks)) > 1 and not self.holds_all
+        found = self._evidence(asked.encoded, asked.blocks if several else None)
+        return fit_angles(found, contrasts(asked.log_odds), noise=asked.noise, kernels=self._kernels(asked, asked.raw))
 
     def rebuilt(self, asked: Asked, angles: np.ndarray) -> np.ndarray:
-        """Accuracy ``[K]`` on the test rows of the service rebuilt around ``angles``: head and other sides fitted to the answers."""
-        kernels = None if asked.constant else self._kernels(asked, asked.raw)
+        """Accuracy ``[K]`` on the test rows of the service rebuilt around ``angles``: head and other sides fitted to the answers.
+
+        Raises:
+            QumosError: it does not hold everything, and what it asked says nothing about other inputs of the other sides.
+        """
+        if asked.blocks is not None and not self.holds_all:
+            raise QumosError(f"holder {self.name}: rebuilding needs passive queries, which tell how other sides answer to other inputs")
         found = self._evidence(asked.encoded)
-        fit = fit_head(found, contrasts(asked.log_odds), angles, noise=asked.noise, kernels=kernels)
+        fit = fit_head(found, contrasts(asked.log_odds), angles, noise=asked.noise, kernels=self._kernels(asked, asked.raw))
         raw = self.victim.features[self.victim.test]
         own, own_encoded = self._own
         rows, seen = np.concatenate([own, asked.raw], axis=1), np.concatenate([own_encoded, asked.encoded], axis=1)
         encoders = [_affine(*pair, self._span) for pair in zip(rows, seen, strict=True)]
         encoded = np.stack([rows @ slopes + offset for rows, (slopes, offset) in zip(raw, encoders, strict=True)])
-        low, high = self._span
-        cross = None if asked.constant else self._kernels(asked, raw)
-        return self._accuracy(fit, found, self._evidence(np.clip(encoded, low, high)), cross)
+        return self._accuracy(fit, found, self._evidence(np.clip(encoded, *self._span)), self._kernels(asked, raw))
 
     def without_loot(self, asked: Asked) -> np.ndarray:
         """Accuracy ``[K]`` of the same fit to the same answers on raw features alone: a Gaussian process."""
@@ -270,8 +281,13 @@ class Holder:
         share: np.ndarray = right.mean(axis=1)
         return share
 
-    def _kernels(self, asked: Asked, raw: np.ndarray) -> np.ndarray:
-        """Similarities of ``raw`` to the questions in what its own qubits do not see."""
+    def _kernels(self, asked: Asked, raw: np.ndarray) -> np.ndarray | None:
+        """Similarities of ``raw`` to the questions in what its own qubits do not see: by the features, or by blocks."""
+        if self.holds_all:
+            return None
+        if asked.blocks is not None:
+            same = (asked.blocks[:, None] == asked.blocks).astype(float)
+            return np.broadcast_to(same, (1, len(raw), *same.shape))
         rests = []
         for rows, seen, targets in zip(asked.raw, asked.encoded[..., self.qubits], raw, strict=True):
             slopes, _ = _affine(rows, seen, self._span)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.linalg import helmert
@@ -30,15 +31,16 @@ from .estimator import CutEngine
 # The labels I, Z, D, M of a side in terms of ``LABELS``.
 _BASIS = np.array([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0.5, -0.5, 0], [0, 0, 0, 0, 1]])
 _I, _Z, _D, _M = range(4)
-_TERMS = np.zeros((3, 4, 4))
-_TERMS[0, _I, _I] = _TERMS[1, _Z, _Z] = _TERMS[2, _D, _M] = _TERMS[2, _M, _D] = 1
+# Number of a factor and the labels of the sides that it multiplies; of one side alone, every label by itself.
+_JOINED = ((0, _I, _I), (1, _Z, _Z), (2, _D, _M), (2, _M, _D))
+_APART = tuple((label, label) for label in (_I, _Z, _D, _M))
 _LOOSE_RATIOS = (1e-2, 1.0, 1e2, 1e4, 1e6, 1e8)
-_GRID = {1: 48, 2: 24, 3: 12}
+_GRID = {1: 48, 2: 18, 3: 10}
 _STARTS = 6
-_STEPS = 60
+_STEPS = 45
 _AT_ONCE = 4_000_000  # numbers in the largest array of a search
-_RIDGE = 1e-12
-_TINY = 1e-300
+_RIDGE = 1e-10
+_TINY = 1e-200
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,8 @@ class Readings:
         qubits: that it holds.
         known: ``[M, rows, Q, K]``, ⟨Z⟩ of its qubits by factors: K is 3 for a cut of which it holds both sides, 2 for others, multiplied.
         loose: ``[M, rows, Q, J]``, what unknown signs of the other side multiply in ⟨Z⟩ of its qubits.
+        grouped: ``[M, rows, Q, G, K]``, the same by factors, where the other side's sign of one cut does not depend on what stands in the
+            place of another: G unknown signs, one per set of cuts.
         signs: ``[M, rows, L]``, what unknown values multiply in ⟨Z⟩ of qubits that it does not hold: 1, and its own signs of M.
     """
 
@@ -59,6 +63,7 @@ class Readings:
     qubits: tuple[int, ...]
     known: np.ndarray
     loose: np.ndarray
+    grouped: np.ndarray
     signs: np.ndarray
 
     def factors(self, angles: np.ndarray) -> np.ndarray:
@@ -84,41 +89,50 @@ def read_variants(engine: CutEngine, held: Sequence[int], angles: np.ndarray, in
     touched = [cut for part in parts for cut in part.cuts]
     cuts = tuple(sorted(set(touched)))
     sides = tuple(touched.count(cut) for cut in cuts)
-    model, row, qubit, first = 0, 1, 2, 3  # letters of an einsum; behind these, for every cut, its two sides and its term
-    seen: set[int] = set()
-    tables, letters = [], []
-    for part in parts:
-        table = engine.run_part(part.index, angles, inputs)
-        for axis in range(2, 2 + len(part.cuts)):
-            table = np.moveaxis(np.tensordot(_BASIS, table, axes=(1, axis)), 0, axis)
-        mine = [first + 3 * cut + (cut in seen) for cut in part.cuts]
-        seen.update(part.cuts)
-        tables.append(table)
-        letters.append([model, row, *mine])
-    joints: list[object] = []
-    for cut, held_sides in zip(cuts, sides, strict=True):
-        if held_sides == 2:
-            joints += [_TERMS, [first + 3 * cut + 2, first + 3 * cut, first + 3 * cut + 1]]
-    axes = [first + 3 * cut + (2 if held_sides == 2 else 0) for cut, held_sides in zip(cuts, sides, strict=True)]
-
-    def joined(at: int | None) -> np.ndarray:
-        operands: list[object] = []
-        for place, (table, letter) in enumerate(zip(tables, letters, strict=True)):
-            operands += [table[..., 1:], [*letter, qubit]] if place == at else [table[..., 0], letter]
-        out = [model, row, *([] if at is None else [qubit]), *axes]
-        found: np.ndarray = np.einsum(*operands, *joints, out, optimize="greedy")  # type: ignore[call-overload]
-        return found.reshape(*found.shape[: len(out) - len(axes)], len(labels))
-
-    every = list(product(*(range(3 if side == 2 else 4) for side in sides)))
+    ends = [_JOINED if side == 2 else _APART for side in sides]
+    every = list(product(*(range(max(end)[0] + 1) for end in ends)))
+    places = {label: place for place, label in enumerate(every)}
+    tables = [_by_basis(engine.run_part(part.index, angles, inputs), len(part.cuts)) for part in parts]
+    values = np.zeros((*inputs.shape[:2], 1 + sum(len(part.qubits) for part in parts), len(every)))
+    for chosen in product(*ends):
+        # Of every cut the labels of its held sides, in the order of the parts.
+        left = {cut: list(stands) for cut, (_, *stands) in zip(cuts, chosen, strict=True)}
+        read = []
+        for part, table in zip(parts, tables, strict=True):
+            index: tuple[Any, ...] = (..., *(left[cut].pop(0) for cut in part.cuts), slice(None))
+            read.append(table[index])
+        values[..., places[tuple(one[0] for one in chosen)]] += _product(read)
     labels = np.array(every, int).reshape(len(every), len(cuts))
     other = np.array(sides) == 1
     loose, signed = ((labels == label)[:, other].any(axis=1) for label in (_D, _M))
-    values = np.concatenate([joined(place) for place in range(len(parts))], axis=2)
     qubits = tuple(qubit for part in parts for qubit in part.qubits)
-    signs = joined(None)[..., signed]
+    signs, values = values[:, :, 0, signed], values[:, :, 1:]
     if len(qubits) < engine.design.n_qubits:
         signs = np.concatenate([np.ones((*signs.shape[:2], 1)), signs], axis=-1)
-    return Readings(cuts, sides, qubits, values[..., ~loose & ~signed], values[..., loose], signs)
+    known = ~loose & ~signed
+    groups = [np.array(chosen, bool) for chosen in product((False, True), repeat=int(other.sum()))][1:]
+    grouped = np.zeros((*values.shape[:3], len(groups), int(known.sum())))
+    for number, group in enumerate(groups):
+        turned = labels[known]
+        turned[:, np.flatnonzero(other)[group]] = _D
+        grouped[..., number, :] = values[..., [places[tuple(label)] for label in turned.tolist()]]
+    return Readings(cuts, sides, qubits, values[..., known], values[..., loose], grouped, signs)
+
+
+def _by_basis(table: np.ndarray, n_cuts: int) -> np.ndarray:
+    """Results ``[M, rows, 5, ..., 5, ·]`` of a part by the labels I, Z, D, M."""
+    for axis in range(2, 2 + n_cuts):
+        table = np.moveaxis(np.tensordot(_BASIS, table, axes=(1, axis)), 0, axis)
+    return table
+
+
+def _product(read: Sequence[np.ndarray]) -> np.ndarray:
+    """The product of the parts' signs, then that product times Z of every qubit, ``[M, rows, 1 + qubits]``, from ``[M, rows, 1 + own]``."""
+    signs = [one[..., :1] for one in read]
+    found = [np.prod(signs, axis=0)]
+    for number, one in enumerate(read):
+        found.append(np.prod([np.ones_like(signs[0]), *signs[:number], *signs[number + 1 :]], axis=0) * one[..., 1:])
+    return np.concatenate(found, axis=-1)
 
 
 def contrasts(log_odds: np.ndarray) -> np.ndarray:
@@ -135,7 +149,7 @@ class Evidence:
         known: ``[M, R, P, K]``, by unknown weight of the head, and by factor.
         loose: ``[M, R, J]``.
         bias: ``[R, C − 1]``.
-        tied: whether there is one weight, which is positive.
+        tied: whether the first weight is the scale of the head, which is positive.
     """
 
     readings: Readings
@@ -145,7 +159,7 @@ class Evidence:
     tied: bool
 
 
-def evidence(readings: Readings, n_classes: int, tie: np.ndarray | None) -> Evidence:
+def evidence(readings: Readings, n_classes: int, tie: np.ndarray | None, blocks: np.ndarray | None = None) -> Evidence:
     """The regressors of ``readings`` behind a head.
 
     Args:
@@ -153,26 +167,33 @@ def evidence(readings: Readings, n_classes: int, tie: np.ndarray | None) -> Evid
         n_classes: C.
         tie: what ⟨Z⟩ of every qubit adds to the logits, ``[n_qubits, C]``, up to a common scale; ``None`` where it is unknown, as
             behind a linear head.
+        blocks: numbers ``[rows]`` of sets of queries with one input of the other side each. With them the readings in groups take the
+            place of loose ones, each with an unknown weight per block.
     """
     each = np.eye(n_classes - 1)
     qubits = list(readings.qubits)
     models, rows = readings.known.shape[:2]
-    if tie is not None:
-        known = np.einsum("mrqk,qd->mrdk", readings.known, contrasts(tie)[qubits])[..., None, :]
-        loose = np.einsum("mrqj,qd->mrdj", readings.loose, contrasts(tie)[qubits])
-    else:
-        known = np.einsum("mrqk,de->mrdqek", readings.known, each)
-        loose = np.einsum("mrqj,de->mrdqej", readings.loose, each)
-    signs = np.einsum("mrl,de->mrdel", readings.signs, each)
     size = rows * (n_classes - 1)
-    columns = [one.reshape(models, size, int(np.prod(one.shape[3:]))) for one in (loose, signs)]
-    return Evidence(
-        readings,
-        known.reshape(models, size, int(np.prod(known.shape[3:-1])), readings.known.shape[-1]),
-        np.concatenate(columns, axis=-1),
-        np.tile(each, (rows, 1)),
-        tie is not None,
-    )
+
+    def behind_head(values: np.ndarray) -> np.ndarray:
+        """``[M, rows, Q, ...]`` to ``[M, R, P, ...]``."""
+        if tie is not None:
+            found = np.einsum("mrq...,qd->mrd...", values, contrasts(tie)[qubits])[:, :, :, None]
+        else:
+            found = np.einsum("mrq...,de->mrdqe...", values, each)
+            found = found.reshape(*found.shape[:3], found.shape[3] * found.shape[4], *values.shape[3:])
+        return found.reshape(models, size, *found.shape[3:])
+
+    known, loose = behind_head(readings.known), behind_head(readings.loose)
+    if blocks is not None:
+        grouped = behind_head(readings.grouped)
+        inside = np.repeat(blocks[:, None] == np.unique(blocks), n_classes - 1, axis=0)
+        parts = np.einsum("mrpgk,rb->mrpgbk", grouped, inside)
+        known = np.concatenate([known, parts.reshape(models, size, int(np.prod(parts.shape[2:-1])), parts.shape[-1])], axis=2)
+        loose = loose[..., :0]
+    signs = np.einsum("mrl,de->mrdel", readings.signs, each)
+    columns = [one.reshape(models, size, int(np.prod(one.shape[2 + (one is signs) :]))) for one in (loose, signs)]
+    return Evidence(readings, known, np.concatenate(columns, axis=-1), np.tile(each, (rows, 1)), tie is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,11 +339,11 @@ class _Normal:
         )
         matrix = (half @ factors[..., None]).reshape(*tried.shape[:2], n_weights, n_weights)
         right = factors @ self.moment.swapaxes(-1, -2)
-        # Readings that the bias or the loose ones explain leave nothing.
-        ridge = _RIDGE * np.einsum("mpkpk->m", self.gram)[:, None, None, None] + _TINY
-        weights = np.linalg.solve(matrix + ridge * np.eye(n_weights), right[..., None])[..., 0]
+        # Readings that the bias, the loose ones or others explain leave nothing.
+        ridge = _RIDGE * np.einsum("mpkpk->mp", self.gram) + _TINY
+        weights = np.linalg.solve(matrix + ridge[:, None, :, None] * np.eye(n_weights), right[..., None])[..., 0]
         if self.tied:
-            weights = np.maximum(weights, 0.0)
+            weights = np.where(weights[..., :1] > 0, weights, 0.0)
         return np.sum(weights * right, axis=-1), weights
 
     def likelihood(self, tried: np.ndarray) -> np.ndarray:
