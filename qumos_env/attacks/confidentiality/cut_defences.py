@@ -52,9 +52,10 @@ DEFENCES = (
     Defence("kind of head secret", EXACT, head_known=False),
     Defence("linear head", EXACT, head="linear"),
     Defence("angles drawn in ±[.4, 1.2]", EXACT, away=True),
-    Defence("the same, 100 shots", Channel("100 shots", shots=100), away=True),
+    Defence("drawn angles, 1,000 shots", Channel("1000 shots", shots=1000), away=True),
+    Defence("drawn angles, 100 shots", Channel("100 shots", shots=100), away=True),
+    Defence("drawn angles, labels", Channel("labels", labels=True), away=True),
 )
-
 
 VALUES = ("owner", "error", "guess", "accuracy", "no_loot")
 
