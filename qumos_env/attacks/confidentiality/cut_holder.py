@@ -31,7 +31,8 @@ from .black_box import most_queries, query_rows
 Queries = Literal["passive", "chosen"]
 _POOL = 400  # random queries among which the chosen ones are
 _INTERIOR, _BISECTIONS = 16, 12  # of those who see labels only
-_WIDTHS = (0.5, 1.0, 2.0)  # of kernels, by the root mean square distance of queries
+_WIDTHS = (0.5, 1.0, 2.0)  # of Gaussian kernels, by the root mean square distance of queries
+_SHARES = (1.0, 3.0)  # of kernels of products: how much an interaction counts beside a constant
 _LABEL_NOISE, _BORDER_NOISE = 1.0, 1e-6
 _LEAST = 1e-12
 
@@ -260,7 +261,7 @@ class Holder:
         return self._accuracy(fit, found, self._evidence(np.clip(encoded, *self._span)), self._kernels(asked, raw))
 
     def without_loot(self, asked: Asked) -> np.ndarray:
-        """Accuracy ``[K]`` of the same fit to the same answers on raw features alone: a Gaussian process."""
+        """Accuracy ``[K]`` of the same fit to the same answers on raw features alone, by the same kernels."""
         raw = self.victim.features[self.victim.test]
 
         def nothing(rows: int) -> Evidence:
@@ -272,8 +273,8 @@ class Holder:
             return Evidence(blank.readings, known, np.broadcast_to(bias, (len(raw), *bias.shape)), bias, blank.tied)
 
         found, goal = nothing(asked.raw.shape[1]), contrasts(asked.log_odds)
-        fit = fit_head(found, goal, self.truth * 0, noise=asked.noise, kernels=_gaussians(asked.raw, asked.raw))
-        return self._accuracy(fit, found, nothing(raw.shape[1]), _gaussians(raw, asked.raw))
+        fit = fit_head(found, goal, self.truth * 0, noise=asked.noise, kernels=_similarities(asked.raw, asked.raw))
+        return self._accuracy(fit, found, nothing(raw.shape[1]), _similarities(raw, asked.raw))
 
     def _accuracy(self, fit: CutFit, found: Evidence, targets: Evidence, cross: np.ndarray | None) -> np.ndarray:
         logits = predict(fit, found, targets, cross) @ helmert(self.victim.n_classes)
@@ -293,7 +294,7 @@ class Holder:
             slopes, _ = _affine(rows, seen, self._span)
             beyond = np.eye(len(slopes)) - slopes @ np.linalg.pinv(slopes)
             rests.append((targets @ beyond, rows @ beyond))
-        return _gaussians(*(np.stack(one) for one in zip(*rests, strict=True)))
+        return _similarities(*(np.stack(one) for one in zip(*rests, strict=True)))
 
 
 def holders(victim: Service) -> list[Holder]:
@@ -332,14 +333,19 @@ def _affine(rows: np.ndarray, angles: np.ndarray, span: tuple[float, float]) -> 
     return slopes, offsets
 
 
-def _gaussians(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Gaussian kernels ``[widths, K, targets, rows]`` of features ``[K, ·, f]``, each in units of its standard deviation."""
+def _similarities(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Kernels ``[kernels, K, targets, rows]`` of features ``[K, ·, f]``, each in units of its standard deviation.
+
+    Gaussians, and the products Π (1 + c·x·x')/(1 + c) over features, which hold every product of features that a parity may need.
+    """
     spread = rows.std(axis=1, keepdims=True)
     spread = np.where(spread > 1e-6 * np.abs(rows).max(), spread, np.inf)
     left, right = targets / spread, rows / spread
     squares = np.sum((left[:, :, None] - right[:, None]) ** 2, axis=-1)
     scale = 2 * rows.shape[-1]
-    return np.stack([np.exp(-squares / (scale * width**2)) for width in _WIDTHS])
+    products = left[:, :, None] * right[:, None]
+    found = [np.exp(-squares / (scale * width**2)) for width in _WIDTHS]
+    return np.stack(found + [np.prod((1 + share * products) / (1 + share), axis=-1) for share in _SHARES])
 
 
 def _informative(regressors: np.ndarray, count: int, rounds: int = 60) -> np.ndarray:

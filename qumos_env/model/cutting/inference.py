@@ -34,7 +34,7 @@ _I, _Z, _D, _M = range(4)
 # Number of a factor and the labels of the sides that it multiplies; of one side alone, every label by itself.
 _JOINED = ((0, _I, _I), (1, _Z, _Z), (2, _D, _M), (2, _M, _D))
 _APART = tuple((label, label) for label in (_I, _Z, _D, _M))
-_LOOSE_RATIOS = (1e-2, 1.0, 1e2, 1e4, 1e6, 1e8)
+_LOOSE_RATIOS = (1e-1, 1e1, 1e3, 1e5, 1e8)
 _GRID = {1: 48, 2: 18, 3: 10}
 _STARTS = 6
 _STEPS = 45
