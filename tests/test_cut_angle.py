@@ -308,7 +308,7 @@ def test_holders_know_what_they_may(make_victim: Callable[..., Service]) -> None
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_one_side_of_two_cuts_finds_their_strengths(side: int, make_victim: Callable[..., Service]) -> None:
-    """From two inputs of the other side. Single precision limits it to hundredths, so the median is held against half of a guess's error."""
+    """From two inputs of the other side. Single precision limits it to hundredths: the median is held against half of a guess's."""
     holder = holders(make_victim(2))[side]
     found = holder.infer(holder.ask("chosen", 100, EXACT))
     assert np.median(np.abs(found - holder.truth)) < 0.25 < 0.5 < np.median(np.abs(holder.truth - np.pi / 2))
