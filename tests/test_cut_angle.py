@@ -12,7 +12,8 @@ from planted import gates, named
 from qumos_env.attacks.confidentiality import cut_angle
 from qumos_env.attacks.confidentiality.cut_angle import with_any_angles
 from qumos_env.attacks.confidentiality.cut_defences import AWAY, Defence, defences_study
-from qumos_env.attacks.confidentiality.cut_holder import Channel, Holder, holders
+from qumos_env.attacks.confidentiality.cut_holder import Holder, holders
+from qumos_env.attacks.confidentiality.cut_queries import Channel
 from qumos_env.attacks.registry import ATTACKS
 from qumos_env.attacks.results import Measurement
 from qumos_env.audit.run import audit
@@ -22,7 +23,8 @@ from qumos_env.errors import QumosError
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.cutting.estimator import CutEngine
-from qumos_env.model.cutting.inference import canonical, infer_angles, read_variants
+from qumos_env.model.cutting.inference import infer_angles
+from qumos_env.model.cutting.readings import canonical, read_variants
 from qumos_env.scenario import Scenario, load_scenario
 
 SIDE = "ry {0}, ry {1}, cz {0} {1}, ry {0}, ry {1}, rx {0}, rx {1}"

@@ -7,9 +7,8 @@ taken whose readings tell most.
 Controls of an error are guesses: ±π/2, where trained angles gather (the sign by chance for who looks for it), and any angle. *Without
 the loot* is the same fit with fresh angles in the place of the stolen ones. One side that learns nothing answers with the mean of its
 uniform prior on |θ|, which is π/2 and so, of a trained angle, nearly right: what a fit finds is shown by the same models with cut
-*angles at random*. The accuracy is that of the service rebuilt around the
-inferred angle: who holds everything fits the head alone, one provider what the other side adds too, from as many passive answers.
-Beside it stands what the same answers give without loot.
+*angles at random*. The accuracy is that of the service rebuilt around the inferred angle: who holds everything fits the head alone, one
+provider what the other side adds too, from as many passive answers. Beside it stands what the same answers give without loot.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ from ...design.gate_cuts import cut_angles
 from ...evaluation.service import Service
 from ..registry import attack
 from ..results import AttackResult, Control, Curve, Measurement, Plot
-from .cut_holder import Channel, Holder, Queries, answer_counts, holders
+from .cut_holder import Holder, Queries, answer_counts, holders
+from .cut_queries import Channel
 
 ANSWERS = (6, 10, 30, 100)
 _FEW = 10  # answers of the headlines: with a hundred, a service of few features is cloned without loot

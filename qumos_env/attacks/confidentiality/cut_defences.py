@@ -16,7 +16,8 @@ from ...model.training import Objective, Parameters, minimise, one_hot
 from ...scenario import Scenario
 from ...seeds import label
 from .cut_angle import guesses
-from .cut_holder import Channel, Holder, holders
+from .cut_holder import Holder, holders
+from .cut_queries import Channel
 
 AWAY = (0.4, 1.2)
 """Between which absolute values secret angles are drawn that stay away from 0 and ±π/2."""

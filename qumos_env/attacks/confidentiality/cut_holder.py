@@ -14,73 +14,15 @@ from ...design.gate_cuts import cut_angles
 from ...errors import QumosError
 from ...evaluation.service import Service
 from ...model.cutting.estimator import CutEngine
-from ...model.cutting.inference import (
-    CutFit,
-    Evidence,
-    canonical,
-    contrasts,
-    evidence,
-    fit_angles,
-    fit_head,
-    predict,
-    read_variants,
-)
-from ...model.training import one_hot
+from ...model.cutting.inference import CutFit, Evidence, contrasts, evidence, fit_angles, fit_head, predict
+from ...model.cutting.readings import canonical, read_variants
 from .black_box import most_queries, query_rows
+from .cut_queries import Asked, Channel, fit_affine, informative, opposite_pairs, similarities
 
 Queries = Literal["passive", "chosen"]
 _POOL = 400  # random queries among which the chosen ones are
 _INTERIOR, _BISECTIONS = 16, 12  # of those who see labels only
-_WIDTHS = (0.5, 1.0, 2.0)  # of Gaussian kernels, by the root mean square distance of queries
-_SHARES = (1.0, 3.0)  # of kernels of products: how much an interaction counts beside a constant
 _LABEL_NOISE, _BORDER_NOISE = 1.0, 1e-6
-_LEAST = 1e-12
-
-
-@dataclass(frozen=True)
-class Channel:
-    """How the service answers.
-
-    Attributes:
-        name: for people.
-        shots: of every circuit; ``None`` is exact.
-        labels: only the likeliest class.
-        decimals: to which probabilities are rounded.
-    """
-
-    name: str
-    shots: int | None = None
-    labels: bool = False
-    decimals: int | None = None
-
-    def __call__(self, victim: Service, encoded: np.ndarray, use: str) -> np.ndarray:
-        """Log-odds ``[K, rows, C]`` of the answers to ``encoded`` ``[K, rows, n_qubits]``; of labels ±1 in place of them."""
-        answers = victim.model.with_shots(self.shots).answers(victim.trained, encoded, victim.keys(use))
-        if self.labels:
-            return 2 * one_hot(answers.argmax(axis=-1), victim.n_classes) - 1
-        least = _LEAST
-        if self.decimals is not None:
-            answers, least = answers.round(self.decimals), 0.5 * 10.0**-self.decimals
-        return np.log(np.clip(answers, least, 1 - least))
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """Questions and what came back.
-
-    Attributes:
-        raw: ``[K, n, f]``.
-        encoded: as the service encodes them, ``[K, n, n_qubits]``; a holder looks at its own qubits.
-        log_odds: ``[K, n, C]``.
-        noise: relative variances ``[K, n]``.
-        blocks: numbers ``[n]`` of sets of queries in each of which the other side's input is held constant; ``None`` where it is not.
-    """
-
-    raw: np.ndarray
-    encoded: np.ndarray
-    log_odds: np.ndarray
-    noise: np.ndarray
-    blocks: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +125,7 @@ class Holder:
         columns = [found.known.reshape(*found.known.shape[:2], -1), found.loose]
         regressors = np.concatenate([*columns, np.broadcast_to(found.bias, (len(pool), *found.bias.shape))], axis=-1)
         # With several contrasts, those of a query stand together: the first one's regressors choose for all.
-        chosen = np.stack([_informative(one[:: found.bias.shape[1]], count) for one in regressors])
+        chosen = np.stack([informative(one[:: found.bias.shape[1]], count) for one in regressors])
         return np.take_along_axis(pool, chosen[..., None], axis=1)
 
     def _asked(self, raw: np.ndarray, channel: Channel, use: str, blocks: np.ndarray | None = None) -> Asked:
@@ -206,7 +148,7 @@ class Holder:
         found = []
         for rows, angles, key in zip(own, encoded[..., self.qubits], self.victim.keys(f"cut angle: {use}"), strict=True):
             wanted = np.random.default_rng(key).uniform(low, high, (count, len(self.qubits)))
-            found.append(rows[base] + (wanted - angles[base]) @ np.linalg.pinv(_affine(rows, angles, (low, high))[0]))
+            found.append(rows[base] + (wanted - angles[base]) @ np.linalg.pinv(fit_affine(rows, angles, (low, high))[0]))
         return np.stack(found)
 
     def _at_the_border(self, count: int, channel: Channel) -> Asked:
@@ -215,7 +157,7 @@ class Holder:
         first = self._asked(self._moved(interior, "interior"), channel, "interior")
         pairs = max(1, (count - interior) // _BISECTIONS)
         signs = first.log_odds[..., 0]
-        ends = np.stack([_pairs(sign, pairs) for sign in signs])  # [K, 2, pairs]
+        ends = np.stack([opposite_pairs(sign, pairs) for sign in signs])  # [K, 2, pairs]
         below, above = (np.take_along_axis(first.raw, ends[:, side, :, None], axis=1) for side in (0, 1))
         for step in range((count - interior) // pairs):
             middle = (below + above) / 2
@@ -256,7 +198,7 @@ class Holder:
         raw = self.victim.features[self.victim.test]
         own, own_encoded = self._own
         rows, seen = np.concatenate([own, asked.raw], axis=1), np.concatenate([own_encoded, asked.encoded], axis=1)
-        encoders = [_affine(*pair, self._span) for pair in zip(rows, seen, strict=True)]
+        encoders = [fit_affine(*pair, self._span) for pair in zip(rows, seen, strict=True)]
         encoded = np.stack([rows @ slopes + offset for rows, (slopes, offset) in zip(raw, encoders, strict=True)])
         return self._accuracy(fit, found, self._evidence(np.clip(encoded, *self._span)), self._kernels(asked, raw))
 
@@ -273,8 +215,8 @@ class Holder:
             return Evidence(blank.readings, known, np.broadcast_to(bias, (len(raw), *bias.shape)), bias, blank.tied)
 
         found, goal = nothing(asked.raw.shape[1]), contrasts(asked.log_odds)
-        fit = fit_head(found, goal, self.truth * 0, noise=asked.noise, kernels=_similarities(asked.raw, asked.raw))
-        return self._accuracy(fit, found, nothing(raw.shape[1]), _similarities(raw, asked.raw))
+        fit = fit_head(found, goal, self.truth * 0, noise=asked.noise, kernels=similarities(asked.raw, asked.raw))
+        return self._accuracy(fit, found, nothing(raw.shape[1]), similarities(raw, asked.raw))
 
     def _accuracy(self, fit: CutFit, found: Evidence, targets: Evidence, cross: np.ndarray | None) -> np.ndarray:
         logits = predict(fit, found, targets, cross) @ helmert(self.victim.n_classes)
@@ -291,10 +233,10 @@ class Holder:
             return np.broadcast_to(same, (1, len(raw), *same.shape))
         rests = []
         for rows, seen, targets in zip(asked.raw, asked.encoded[..., self.qubits], raw, strict=True):
-            slopes, _ = _affine(rows, seen, self._span)
+            slopes, _ = fit_affine(rows, seen, self._span)
             beyond = np.eye(len(slopes)) - slopes @ np.linalg.pinv(slopes)
             rests.append((targets @ beyond, rows @ beyond))
-        return _similarities(*(np.stack(one) for one in zip(*rests, strict=True)))
+        return similarities(*(np.stack(one) for one in zip(*rests, strict=True)))
 
 
 def holders(victim: Service) -> list[Holder]:
@@ -316,59 +258,3 @@ def answer_counts(victim: Service, wanted: Sequence[int]) -> tuple[int, ...]:
     """``wanted`` numbers of answers, cut to the rows there are."""
     most = most_queries(victim)
     return tuple(sorted({min(count, most) for count in wanted}))
-
-
-def _affine(rows: np.ndarray, angles: np.ndarray, span: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes ``[f, q]`` and offsets ``[q]`` of encoded ``angles`` ``[n, q]`` over raw ``rows`` ``[n, f]``: the shortest of the exact maps.
-
-    An encoding is affine but for its clipping to ``span``, so that one row inside more than there are features gives it exactly.
-    """
-    slopes, offsets = np.zeros((rows.shape[1], angles.shape[1])), np.zeros(angles.shape[1])
-    for qubit, column in enumerate(angles.T):
-        inside = (column > span[0]) & (column < span[1])
-        inside = inside if inside.sum() > 1 else np.ones(len(rows), bool)
-        centre, mean = rows[inside].mean(axis=0), column[inside].mean()
-        slopes[:, qubit] = np.linalg.lstsq(rows[inside] - centre, column[inside] - mean, rcond=1e-6)[0]
-        offsets[qubit] = mean - centre @ slopes[:, qubit]
-    return slopes, offsets
-
-
-def _similarities(targets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Kernels ``[kernels, K, targets, rows]`` of features ``[K, ·, f]``, each in units of its standard deviation.
-
-    Gaussians, and the products Π (1 + c·x·x')/(1 + c) over features, which hold every product of features that a parity may need.
-    """
-    spread = rows.std(axis=1, keepdims=True)
-    spread = np.where(spread > 1e-6 * np.abs(rows).max(), spread, np.inf)
-    left, right = targets / spread, rows / spread
-    squares = np.sum((left[:, :, None] - right[:, None]) ** 2, axis=-1)
-    scale = 2 * rows.shape[-1]
-    products = left[:, :, None] * right[:, None]
-    found = [np.exp(-squares / (scale * width**2)) for width in _WIDTHS]
-    return np.stack(found + [np.prod((1 + share * products) / (1 + share), axis=-1) for share in _SHARES])
-
-
-def _informative(regressors: np.ndarray, count: int, rounds: int = 60) -> np.ndarray:
-    """Numbers of ``count`` rows of ``regressors`` ``[pool, J]``, some more than once: a D-optimal design, found by multiplicative updates.
-
-    Source: Titterington, "Algorithms for computing D-optimal designs on a finite design space" (1976).
-    """
-    left, sizes, _ = np.linalg.svd(regressors, full_matrices=False)
-    left = left[:, sizes > 1e-4 * sizes[0]]
-    weights = np.full(len(left), 1 / len(left))
-    for _ in range(rounds):
-        information = np.linalg.inv(left.T @ (left * weights[:, None]))
-        weights = weights * np.einsum("ij,jk,ik->i", left, information, left) / left.shape[1]
-    shares = count * weights / weights.sum()
-    counts = np.floor(shares).astype(int)
-    counts[np.argsort(counts - shares)[: count - counts.sum()]] += 1
-    return np.repeat(np.arange(len(left)), counts)
-
-
-def _pairs(signs: np.ndarray, pairs: int) -> np.ndarray:
-    """Numbers ``[2, pairs]`` of queries below and above 0; any, where all are on one side."""
-    below, above = (np.flatnonzero(side) for side in (signs < 0, signs > 0))
-    if not len(below) or not len(above):
-        below = above = np.arange(len(signs))
-    numbers = np.arange(pairs)
-    return np.stack([below[numbers % len(below)], above[(numbers + numbers // len(above)) % len(above)]])
