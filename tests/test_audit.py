@@ -133,7 +133,8 @@ def measurements(found: Audit) -> list[Measurement]:
 
 def test_every_attack_runs_on_every_seed(whole: Audit) -> None:
     """One value per model of both seeds, or per pair or jackknife unit; no measurement without a control or a reason."""
-    assert list(whole.results) == list(all_attacks()) and set(ATTACKS) == {one.name for one in whole.results}
+    assert list(whole.results) == [one for one in all_attacks() if one.applies(DESIGN)]
+    assert {one.name for one in whole.results} == set(ATTACKS) - {"cut-angle"}
     assert whole.seeds == (FIRST_SEED, FIRST_SEED + 1) and whole.accuracy.shape == (2 * K,)
     for attack, result in whole.results.items():
         assert len({one.name for one in result.measurements}) == len(result.measurements) > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
@@ -110,6 +112,24 @@ def test_the_smooth_family_is_linear_plus_gaussian() -> None:
     np.testing.assert_allclose(candidates, found, atol=1e-9)
 
 
+def test_products_hold_a_parity() -> None:
+    """Oracle: the sum over all subsets of features of their products; and three signs whose product is the class."""
+    own, targets = rows(5, own=4, targets=6, width=3)
+    together = np.concatenate([own, targets])
+    scaled = StandardScaler().fit_transform(together)
+    for share, found in zip((0.3, 1.0, 3.0), FAMILIES["products"](together, 4), strict=True):
+        subsets = [list(chosen) for size in range(4) for chosen in combinations(range(3), size)]
+        monomials = np.stack([np.sqrt(share ** len(chosen)) * scaled[:, chosen].prod(axis=1) for chosen in subsets], axis=1)
+        monomials /= np.linalg.norm(monomials, axis=1, keepdims=True)
+        np.testing.assert_allclose(found, monomials @ monomials[:4].T, atol=1e-9)
+    generator = np.random.default_rng(0)
+    points = generator.choice([-1.0, 1.0], (200, 3)) * generator.uniform(0.5, 1, (200, 3))
+    labels = (points.prod(axis=1) > 0).astype(int)
+    scores = unaided(raw_kernels([points[:16]], [points[16:]]), {"labels": np.eye(2)[labels[:16]][None] - 0.5})
+    assert np.mean(scores["products, from labels"][0, 16:].argmax(axis=1) == labels[16:]) > 0.95
+    assert np.mean(scores["kernel, from labels"][0, 16:].argmax(axis=1) == labels[16:]) < 0.9
+
+
 def test_the_graph_spreads_along_neighbours() -> None:
     """Oracle: (1 − αS)⁻¹ by dense algebra; labels of two moons follow the moons, which a straight border does not."""
     generator = np.random.default_rng(0)
@@ -161,7 +181,7 @@ def test_answers_and_labels_are_pooled() -> None:
     generator = np.random.default_rng(0)
     goals = {"labels": generator.normal(size=(1, 9, 3)), "answers": 100 * generator.normal(size=(1, 9, 3))}
     found = unaided(kernels, goals)
-    assert set(found) == {f"{name}, from {goal}" for name in ("kernel", "graph") for goal in ("labels", "answers", "labels and answers")}
+    assert set(found) == {f"{name}, from {goal}" for name in ("kernel", "products", "graph") for goal in ("labels", "answers", "labels and answers")}
     one, other = found["kernel, from labels"], found["kernel, from answers"]
     np.testing.assert_allclose(found["kernel, from labels and answers"], one / one.std() / 2 + other / other.std() / 2, rtol=1e-9)
     np.testing.assert_allclose(pooled([one]), one / one.std())

@@ -115,7 +115,7 @@ def audit(
         design: the design.
         scenario: its scenario.
         seeds: how many fresh evaluation seeds.
-        attacks: names of the attacks to run; default all.
+        attacks: names of the attacks to run; default all that apply to the design.
         limits: hold the design against the scenario's limits.
         on_progress: called with steps done, steps in all and the name of the next attack.
 
@@ -131,7 +131,7 @@ def audit(
         if name not in names:
             raise unknown("attack", name, names)
     scenario.check_design(design, limits=limits)
-    chosen = [one for one in every if not attacks or one.name in attacks]
+    chosen = [one for one in every if (one.name in attacks if attacks else one.applies(design))]
     workload = Workload(scenario)
     accuracy, beside = [], []
     results: dict[Attack, list[AttackResult]] = {one: [] for one in chosen}

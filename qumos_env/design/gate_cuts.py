@@ -9,7 +9,8 @@ as maps on states. Source: Mitarai and Fujii, "Constructing a virtual two-qubit 
 
 θ is in the coefficients alone, which the owner keeps: the circuits below hold no trace of it. That lasts only while every variant
 is run equally often, for shots allotted by the size of a coefficient would show θ, and while the owner trains in its own
-simulation, for updates of the local angles would show it too. Number and place of the cuts are visible.
+simulation, for updates of the local angles would show it too. Number and place of the cuts are visible. And it is not held, which does
+not mean that it cannot be inferred: a service that answers gives it away (``model.cutting.inference``).
 """
 
 from __future__ import annotations

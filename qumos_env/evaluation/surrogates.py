@@ -4,6 +4,7 @@ Everyone who attacks has a few rows with a *goal* for each (labels, or the log-o
 the *targets*. A model is a kernel between all these rows and the few,
 
     kernel   ⟨x, x'⟩/2 + exp(−γ|x − x'|²/m)   on raw features, standardised or on one scale, m the median distance
+    products Πᵢ (1 + c·xᵢx'ᵢ)/(1 + c)          on standardised features, normalised: holds every product of features that a parity may need
     graph    (1 − αS)⁻¹                       S the normalised adjacency of a graph of nearest neighbours among all rows, which spreads
                                               labels along clusters (Zhou et al., 2003)
     loot     0                                for those who hold loot and do not look at features
@@ -14,9 +15,9 @@ regression has only the rest to explain,
 
     f(x) = s·sums(x) + k(x)·(K + λ)⁻¹(goal − s·sums).
 
-All scales (γ, α, standardised or not, weight of the readouts, λ) are chosen within the few rows by the squared leave-one-out error, which
-has the closed form [(K + λ)⁻¹y]ᵢ/[(K + λ)⁻¹]ᵢᵢ (Rasmussen and Williams, 2006, section 5.4.2); being linear in y, it gives the best s in
-closed form too.
+All scales (γ, c, α, standardised or not, weight of the readouts, λ) are chosen within the few rows by the squared leave-one-out error. It has
+the closed form [(K + λ)⁻¹y]ᵢ/[(K + λ)⁻¹]ᵢᵢ (Rasmussen and Williams, 2006, section 5.4.2); being linear in y, it gives the best s in closed
+form too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from sklearn.neighbors import kneighbors_graph
 RIDGES = 10.0 ** np.arange(-3, 1.1)
 """In units of the kernel's mean diagonal."""
 _WIDTHS = (0.5, 1.0, 2.0, 4.0)
+_SHARES = (0.3, 1.0, 3.0)
 _NEIGHBOURS = 7
 _SPREADS = (0.9, 0.99)
 _WEIGHTS = (0.5, 2.0, 8.0)
@@ -130,6 +132,19 @@ def _smooth(rows: np.ndarray, own: int) -> np.ndarray:
     return np.stack(found)
 
 
+def _products(rows: np.ndarray, own: int) -> np.ndarray:
+    standardised = _scaled(rows)[0] * np.sqrt(rows.shape[1])
+    found = []
+    for share in _SHARES:
+        sizes = np.sqrt(np.prod((1 + share * standardised**2) / (1 + share), axis=1))
+        # One feature at a time: all at once would take rows × own × features of memory.
+        values = np.ones((len(rows), own))
+        for column in standardised.T:
+            values *= (1 + share * np.outer(column, column[:own])) / (1 + share)
+        found.append(values / sizes[:, None] / sizes[:own])
+    return np.stack(found)
+
+
 def _graph(rows: np.ndarray, own: int) -> np.ndarray:
     found = []
     for scaled in _scaled(rows):
@@ -149,7 +164,12 @@ def _blind(rows: np.ndarray, own: int) -> np.ndarray:
 
 
 BLIND = "loot"
-FAMILIES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"kernel": _smooth, "graph": _graph, BLIND: _blind}
+FAMILIES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "kernel": _smooth,
+    "products": _products,
+    "graph": _graph,
+    BLIND: _blind,
+}
 """name -> candidates ``[candidates, rows, own]`` from raw rows, of which the first ``own`` have a goal."""
 
 
