@@ -181,7 +181,8 @@ def test_answers_and_labels_are_pooled() -> None:
     generator = np.random.default_rng(0)
     goals = {"labels": generator.normal(size=(1, 9, 3)), "answers": 100 * generator.normal(size=(1, 9, 3))}
     found = unaided(kernels, goals)
-    assert set(found) == {f"{name}, from {goal}" for name in ("kernel", "products", "graph") for goal in ("labels", "answers", "labels and answers")}
+    sources = ("labels", "answers", "labels and answers")
+    assert set(found) == {f"{name}, from {source}" for name in ("kernel", "products", "graph") for source in sources}
     one, other = found["kernel, from labels"], found["kernel, from answers"]
     np.testing.assert_allclose(found["kernel, from labels and answers"], one / one.std() / 2 + other / other.std() / 2, rtol=1e-9)
     np.testing.assert_allclose(pooled([one]), one / one.std())

@@ -177,6 +177,23 @@ def test_no_thief_has_the_angle_of_a_cut(make_victim: Callable[..., Service]) ->
     assert np.abs(found - answers).max() > 0.01
 
 
+def test_who_holds_both_sides_of_a_cut_has_the_service(make_victim: Callable[..., Service]) -> None:
+    """The angle of the cut is inferred from answers to the thief's own rows; its sums are then the owner's logits but for the scale."""
+    victim = make_victim(CUT, model={"head": "fixed"}, draws={"count": 2, "thief_rows_per_class": 8})
+    draws = victim.workload.draws(victim.seed, "test")
+    queries, inputs = np.stack([draw.queries for draw in draws]), victim.encode(victim.test)
+    answers = victim.model.probabilities(victim.trained, queries)
+    scenario = victim.scenario
+    thief = Thief(CUT, ("aurora", "borealis"), 2, scenario.model, scenario.threat, scenario.data.axis)
+    (secret,) = cut_angles(CUT)
+    hidden = Parameters(np.where(np.arange(CUT.n_trainable) == secret, np.nan, victim.trained.angles), victim.trained.head)
+    _, sums = thief.readouts(hidden, ThiefRows(queries, queries), ThiefRows(inputs, inputs), queries, answers)
+    assert sums is not None
+    expected = victim.model.probabilities(victim.trained, inputs)
+    agree = sums[:, queries.shape[1] :].argmax(axis=-1) == expected.argmax(axis=-1)
+    assert agree.mean() > 0.95
+
+
 def test_variants_of_a_cut_tell_more_than_the_plain_circuit(make_victim: Callable[..., Service]) -> None:
     """Labels that the plain circuit of a side cannot show but its variants can: the phase that only S reads."""
     victim = make_victim(CUT, model={"head": "fixed", "steps": 5})

@@ -15,9 +15,9 @@ regression has only the rest to explain,
 
     f(x) = s·sums(x) + k(x)·(K + λ)⁻¹(goal − s·sums).
 
-All scales (γ, c, α, standardised or not, weight of the readouts, λ) are chosen within the few rows by the squared leave-one-out error. It has
-the closed form [(K + λ)⁻¹y]ᵢ/[(K + λ)⁻¹]ᵢᵢ (Rasmussen and Williams, 2006, section 5.4.2); being linear in y, it gives the best s in closed
-form too.
+All scales (γ, c, α, standardised or not, weight of the readouts, λ) are chosen within the few rows by the squared leave-one-out
+error. It has the closed form [(K + λ)⁻¹y]ᵢ/[(K + λ)⁻¹]ᵢᵢ (Rasmussen and Williams, 2006, section 5.4.2); being linear in y, it gives the
+best s in closed form too.
 """
 
 from __future__ import annotations

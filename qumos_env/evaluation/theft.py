@@ -48,7 +48,7 @@ def theft(subject: Subject) -> TermResult:
         thief, keys = thief_of(subject, group), subject.keys(f"thief of {'+'.join(group)}")
         for tier in thief.tiers(threat.tiers):
             if tier == STACKED:
-                readouts, sums = thief.readouts(subject.service.trained, rows, targets)
+                readouts, sums = thief.readouts(subject.service.trained, rows, targets, subject.together("queries"), answers)
                 found = stacked(kernels, goals, readouts, sums)
                 scores |= {(thief.provider, tier, model): _of_targets(mine, labels) for model, mine in found.items()}
             else:

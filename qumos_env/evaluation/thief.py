@@ -16,8 +16,8 @@ Others train quantum models: ``frozen-head`` a new linear head on the stolen cir
 too; ``guessed-rest`` puts a hand-made circuit in the place of what is missing and trains it to repeat the service's answers.
 
 A gate that is cut between two parts leaves the thief of one side with five variants per cut: the tier ``cut-variants`` puts a linear head
-on what all of them read. The angle of a cut gate never leaves the owner, so a thief of both sides has to guess it (fine-tuning goes
-on from the guess).
+on what all of them read. The angle of a cut gate never leaves the owner. A thief of both sides infers it from answers, for ``stacked``;
+the tiers that train a model guess it, and fine-tuning goes on from the guess.
 
 Audits add ``as-is``: the stolen circuits run as they are, and nothing is trained. Qubits that are not held read 0. The heads
 ``scaled`` and ``fixed`` tie every qubit to a class, so the thief puts their untrained form (no biases) on top and needs no row.
@@ -39,6 +39,7 @@ from ..design.circuits import Fragment, initial_angles, joint_fragments, part_fr
 from ..design.gate_cuts import MAX_GATE_CUTS, cut_angles
 from ..errors import unknown
 from ..model.cutting.estimator import CutEngine
+from ..model.cutting.inference import infer_angles
 from ..model.heads import Head, LinearHead, make_head, softmax
 from ..model.stack import CircuitStack
 from ..model.training import Parameters, one_hot, train_stack
@@ -113,20 +114,30 @@ class Thief:
         """The tiers ``chosen``, and that of the variants where the thief holds any."""
         return [tier for tier in chosen if tier != CUT_VARIANTS] + ([CUT_VARIANTS] if self._cut is not None else [])
 
-    def readouts(self, loot: Parameters, rows: ThiefRows, targets: ThiefRows) -> tuple[np.ndarray, np.ndarray | None]:
+    def readouts(
+        self, loot: Parameters, rows: ThiefRows, targets: ThiefRows, queries: np.ndarray, answers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """What the stolen circuits give for ``rows``, then ``targets``, ``[K, rows + targets, F]``, and the class sums of their ⟨Z⟩.
 
-        The sums are logits of the known head in its untrained form; ``None`` where the head ties no qubit to a class, or the angle of a
-        cut gate would have to be guessed. With gate cuts the readouts are those of all variants.
+        The sums are logits of the known head in its untrained form; ``None`` where the head ties no qubit to a class. With gate cuts the
+        readouts are those of all variants; who holds both sides of a cut infers its angle from ``answers`` ``[K, rows, n_classes]`` to
+        ``queries`` ``[K, rows, n_qubits]``, which it intercepts, and has ⟨Z⟩ of the whole circuit too.
         """
         inputs = np.concatenate([self._encoded(rows), self._encoded(targets)], axis=1)
         angles = np.where(self._angles, loot.angles, 0.0)
+        untrained = self.known_head.initial(np.random.default_rng(0))
+        if self._cut is not None and self._secret.any():
+            tie = self.known_head.logits(untrained, np.eye(self.n_qubits)) if self._tied else None
+            inferred = infer_angles(self._cut, self._held, tie, angles, queries, answers)
+            numbers = list(cut_angles(self._cut.design))
+            angles[:, numbers] = np.where(self._secret[numbers], inferred, angles[:, numbers])
         values = self._readout(angles, inputs)
-        untrained = np.tile(self.known_head.initial(np.random.default_rng(0)), (len(values), 1))
-        sums = self.known_head.logits(untrained, values) if self._tied and not self._secret.any() else None
+        sums = self.known_head.logits(np.tile(untrained, (len(values), 1)), values) if self._tied else None
+        readouts = values[..., self._holds]
         if self._cut is not None:
-            return _on_one_scale(self._cut.variant_readout(self._held, angles, inputs)), sums
-        return values[..., self._holds], sums
+            readouts = np.concatenate([readouts, self._cut.variant_readout(self._held, angles, inputs)], axis=-1)
+            readouts = _on_one_scale(readouts)
+        return readouts, sums
 
     def attack(
         self,

@@ -99,7 +99,8 @@ class Scene:
         """The best of the closed-form models that ``source`` allows; a thief without loot has those without."""
         kernels = self.victim.workload.kernels(self.victim.seed, "test")
         if thief.holds_any:
-            readouts, sums = thief.readouts(self.victim.trained, self.rows, self.targets)
+            queries = np.stack([draw.queries for draw in self.draws])
+            readouts, sums = thief.readouts(self.victim.trained, self.rows, self.targets, queries, self.answers)
             found = stacked(kernels, self.goals, readouts, sums)
         else:
             found = unaided(kernels, self.goals)
