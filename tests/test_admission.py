@@ -182,6 +182,7 @@ def test_a_design_space_that_is_too_small_ends_in_an_error(monkeypatch: pytest.M
         return Design((0, 1, 0, 1), ("aurora", "borealis"), (Gate("ry", (0,)),))
 
     monkeypatch.setattr(admission, "random_design", only_one)
+    monkeypatch.setattr(admission, "textbook_design", only_one)
     with pytest.raises(QumosError, match="design"):
         check(tiny(), designs=3)
 

@@ -37,7 +37,7 @@ def test_a_coalition_of_all_holds_everything() -> None:
     together = Evaluator(tiny(threat={"steps": 25, "coalition": 2})).evaluate(DESIGN)
     assert {name.rpartition("/")[0] for name in alone.thieves} == {"aurora", "borealis"}
     assert {name.rpartition("/")[0] for name in together.thieves} == {"aurora+borealis"}
-    assert together.thieves["aurora+borealis/frozen-head"] > min(alone.thieves["aurora/frozen-head"], alone.thieves["borealis/frozen-head"])
+    assert together.thieves["aurora+borealis/stacked"] > min(alone.thieves["aurora/stacked"], alone.thieves["borealis/stacked"])
     assert together.accuracy == alone.accuracy
 
 
