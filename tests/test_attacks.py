@@ -59,7 +59,7 @@ def parity_evaluation(parity: Scenario) -> Evaluation:
 
 
 def test_what_one_provider_holds_alone_is_stolen(parity_evaluation: Evaluation) -> None:
-    """The part of aurora is the model: its thief is as good as the owner, above what its rows and the service's answers give without loot."""
+    """The part of aurora is the model: its thief is as good as the owner, above what its rows and the answers give without loot."""
     assert parity_evaluation.accuracy > 0.95
     assert parity_evaluation.thieves["aurora/frozen-head"] >= parity_evaluation.accuracy - 0.07
     assert parity_evaluation.theft >= parity_evaluation.accuracy - 0.05

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import agents.pool
@@ -643,3 +644,53 @@ class TestSignals:
         assert state(tmp_path / "run") == "searching"
         assert resume(tmp_path / "run") == 0
         assert state(tmp_path / "run") == "done" and essence(tmp_path / "run") == essence(whole / "run")
+
+    def test_a_hangup_ends_a_search_and_loses_nothing(self, tmp_path: Path) -> None:
+        """The terminal is closed: the trace so far is whole, and resuming gives the uninterrupted one."""
+        whole = tmp_path / "whole"
+        whole.mkdir()
+        expected = self.driver(whole / "run", "evolution", 0, budget=40)
+        assert expected.wait(timeout=300) == 0
+        process = self.driver(tmp_path / "run", "evolution", 2, budget=40)
+        os.killpg(process.pid, signal.SIGHUP)
+        process.wait(timeout=300)
+        assert state(tmp_path / "run") == "done" or resume(tmp_path / "run") == 0
+        assert essence(tmp_path / "run") == essence(whole / "run")
+
+    def test_a_locked_cache_delays_and_loses_nothing(self, tmp_path: Path) -> None:
+        """Somebody else has the cache for some seconds."""
+        whole = tmp_path / "whole"
+        whole.mkdir()
+        expected = self.driver(whole / "run", "evolution", 0, budget=40)
+        assert expected.wait(timeout=300) == 0
+        process = self.driver(tmp_path / "run", "evolution", 2, budget=40)
+        with closing(sqlite3.connect(tmp_path / "run" / "evaluations.sqlite", timeout=60, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            time.sleep(3)
+            other.execute("ROLLBACK")
+        assert process.wait(timeout=300) == 0, (tmp_path / "log").read_text()
+        assert essence(tmp_path / "run") == essence(whole / "run")
+
+    @pytest.mark.rllib
+    @pytest.mark.parametrize(
+        ("agent", "part"), [("reinforce", "gcs_server"), ("reinforce", "raylet/raylet"), ("reinforce", "driver"), ("ppo", "driver")]
+    )
+    def test_whatever_of_ray_is_killed_each_evaluation_is_there_once(self, agent: str, part: str, tmp_path: Path) -> None:
+        run, budget = tmp_path / "run", 30
+        process = self.driver(run, agent, 1, budget=budget)
+        children = psutil.Process(process.pid).children(recursive=True)
+        killed = [process.pid] if part == "driver" else [one.pid for one in children if part in " ".join(one.cmdline())]
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        process.wait(timeout=300)
+        if state(run) != "done":
+            command = [sys.executable, "-m", "training", "resume", str(run)]
+            ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+            assert ended.returncode == 0, ended.stderr
+        assert state(run) == "done"
+        trials = essence(run)
+        assert [trial["index"] for trial in trials] == list(range(len(trials)))
+        evaluated = [trial["design_hash"] for trial in trials if trial["design_hash"] and not trial["repeated"]]
+        assert len(evaluated) == len(set(evaluated)) and (len(evaluated) == budget or len(trials) == 5 * budget)
+        assert not any(trial["failure"] for trial in trials if trial["design_hash"])
