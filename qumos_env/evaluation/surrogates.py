@@ -32,6 +32,8 @@ from scipy.sparse.linalg import cg
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import kneighbors_graph
 
+from ..model.training import one_hot
+
 RIDGES = 10.0 ** np.arange(-3, 1.1)
 """In units of the kernel's mean diagonal."""
 _WIDTHS = (0.5, 1.0, 2.0, 4.0)
@@ -171,6 +173,11 @@ FAMILIES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     BLIND: _blind,
 }
 """name -> candidates ``[candidates, rows, own]`` from raw rows, of which the first ``own`` have a goal."""
+
+
+def as_told(answers: np.ndarray, kind: str) -> np.ndarray:
+    """Probabilities ``[..., classes]`` as who asks gets them: as they are, or of ``labels`` a 1 for the likeliest class."""
+    return one_hot(answers.argmax(axis=-1), answers.shape[-1]) if kind == "labels" else answers
 
 
 def log_odds(answers: np.ndarray) -> np.ndarray:
