@@ -13,6 +13,7 @@ import pytest
 
 from qumos_env import attacks as attacks_package
 from qumos_env.attacks import registry, suite
+from qumos_env.attacks.confidentiality import queries
 from qumos_env.attacks.integrity import canary_detector
 from qumos_env.attacks.registry import ATTACKS, GOALS, Attack
 from qumos_env.attacks.results import AttackResult, BarChart, Control, Criterion, Curve, Measurement, Plot
@@ -119,10 +120,11 @@ def only_planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Service
 
 @pytest.fixture(scope="module")
 def whole(scenario: Scenario) -> Iterator[Audit]:
-    """All attacks, two seeds; few sessions of inspection, which take longest."""
+    """All attacks, two seeds; few sessions of inspection and few queries, which take longest."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(canary_detector, "HONEST_SESSIONS", 60)
         patch.setattr(canary_detector, "FAULTY_SESSIONS", 6)
+        patch.setattr(queries, "BUDGETS", (6, 12))
         yield audit(DESIGN, scenario, seeds=2)
 
 

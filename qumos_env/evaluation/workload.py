@@ -32,7 +32,7 @@ class PreparedDraw:
         key: seeds of everything that is drawn for it.
         rows: the row numbers that were drawn.
         owner: the owner's preprocessing, fitted on the train rows.
-        train, score, nonmembers: encoded with the owner's preprocessing (fitted on the train rows), with their labels.
+        train, score, nonmembers, tuning: encoded with the owner's preprocessing (fitted on the train rows), with their labels.
         thief: the thief's rows as it can encode them; ``queries`` are the same rows as the owner's service encodes them.
         targets: tuning rows, then scored rows, as the thief can encode them.
         raw_thief, raw_targets: thief rows and targets as raw features.
@@ -54,6 +54,7 @@ class PreparedDraw:
     tuning_labels: np.ndarray
     raw_thief: np.ndarray
     raw_targets: np.ndarray
+    tuning: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Workload:
             tuning_labels=labels[draw.tuning],
             raw_thief=features[draw.thief],
             raw_targets=features[targets],
+            tuning=owner.transform(features[draw.tuning]),
         )
 
     def _best_control(self, draws: tuple[PreparedDraw, ...], kernels: Mapping[str, Kernels]) -> Control:

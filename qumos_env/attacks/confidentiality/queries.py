@@ -211,13 +211,14 @@ def meeting(found: Sequence[Point], relevant: float = RELEVANT) -> int | None:
     adversary="asks the service real rows or ones it makes up, has a few labelled rows, and fits kernel models to the answers; beside it "
     "the same with all parts of one provider, or of a coalition",
 )
-def run(victim: Service, budgets: Sequence[int] = BUDGETS) -> AttackResult:
+def run(victim: Service, budgets: Sequence[int] | None = None) -> AttackResult:
     """Accuracy over queries with loot and without, and where they meet.
 
     Args:
         victim: the trained models.
-        budgets: numbers of queries, ascending; real ones are cut to the rows there are.
+        budgets: numbers of queries, ascending, default ``BUDGETS``; real ones are cut to the rows there are.
     """
+    budgets = BUDGETS if budgets is None else budgets
     scene = Scene(victim)
     measured: list[Measurement] = []
     curves: list[Curve] = []
@@ -254,4 +255,5 @@ def _measurements(scene: Scene, found: Sequence[Point], kind: Kind, told: Told) 
         # One figure of all models together, which has no interval.
         met[0] = needed
         note = f"from here on the loot adds at most {RELEVANT:g}" + (" (fewer were not tried)" if needed == found[0].count else "")
-    return [*rows, Measurement(f"loot and answers meet, {asked}", "queries", met, None, note, usual)]
+    own = Control("own rows, which a thief asks anyway", float(scene.labels.shape[1]))
+    return [*rows, Measurement(f"loot and answers meet, {asked}", "queries", met, own, note, usual)]
