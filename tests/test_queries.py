@@ -235,11 +235,13 @@ def test_the_attack_says_what_a_quota_must_be(victim: Service, scene: Scene, mon
     np.testing.assert_array_equal(customer.controls, scene.control.values)
     assert customer.headline and customer.criterion is not None and customer.criterion.relevant == RELEVANT
     assert [one.criterion for one in result.measurements if one is not customer] == [None] * (len(found) - 1)
-    assert found["loot and answers meet, real rows, probabilities: queries"].interval.mean == 100
+    assert found["loot and answers meet, real rows, probabilities: queries, at least"].interval.mean == 100
     assert len({curve.plot for curve in result.curves}) == 2 and len(result.curves) == 10
     by_name = {(curve.plot.title, curve.name): curve for curve in result.curves}
     line = by_name["queries: accuracy over queries that probabilities answer", "no loot, real rows"]
     assert line.y[-1] == pytest.approx(customer.interval.mean) and list(line.x) == [6, 100]
+    short = named(queries.run(victim, (6,)).measurements)["loot and answers meet, real rows, probabilities: queries, at least"]
+    assert short.interval.mean == 6 and short.note.startswith("never within 6 queries: of these the loot still adds 0.")
     honest = QNN.answers
 
     def at_random(self: QNN, *arguments: Any) -> np.ndarray:

@@ -249,11 +249,11 @@ def _measurements(scene: Scene, found: Sequence[Point], kind: Kind, told: Told) 
         without = Control("the same answers without loot", one.customer)
         rows.append(Measurement(f"thief, {one.count} {asked}", "accuracy", one.thief, without))
     needed, met = meeting(found), np.full(len(last.thief), np.nan)
+    # One figure of all models together, which has no interval; without any, what is known is that it is no less than was tried.
+    met[0] = last.count if needed is None else needed
     if needed is None:
         note = f"never within {last.count} queries: of these the loot still adds {last.gain:.3f}"
     else:
-        # One figure of all models together, which has no interval.
-        met[0] = needed
         note = f"from here on the loot adds at most {RELEVANT:g}" + (" (fewer were not tried)" if needed == found[0].count else "")
     own = Control("own rows, which a thief asks anyway", float(scene.labels.shape[1]))
-    return [*rows, Measurement(f"loot and answers meet, {asked}", "queries", met, own, note, usual)]
+    return [*rows, Measurement(f"loot and answers meet, {asked}", "queries, at least", met, own, note, usual)]
