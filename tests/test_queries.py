@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import HOLDS_PARITY, named, parity_file, planted_scenario
+from planted import HOLDS_PARITY, gates, named, parity_file, planted_scenario
 from sklearn.covariance import LedoitWolf
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.preprocessing import StandardScaler
@@ -14,11 +14,13 @@ from qumos_env.attacks.confidentiality import queries
 from qumos_env.attacks.confidentiality.queries import Point, ask, customer_models, meeting, most_real, points, thief_models
 from qumos_env.attacks.confidentiality.stealing import Scene
 from qumos_env.attacks.results import RELEVANT
+from qumos_env.design import Design
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.evaluation.queries import synthetic_rows
 from qumos_env.evaluation.service import Service
 from qumos_env.evaluation.surrogates import raw_kernels, stacked
+from qumos_env.evaluation.thief import Thief
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.qnn import QNN
 from qumos_env.scenario import Scenario, list_scenarios, load_scenario
@@ -213,6 +215,23 @@ def test_answers_replace_the_loot(scene: Scene) -> None:
         assert abs(line[-1].gain) < 0.02 and line[-1].customer.mean() > 0.9, told
     owner = np.mean(scene.victim.answer(scene.victim.test, "test").argmax(axis=-1) == scene.victim.labels[scene.victim.test])
     assert found["probabilities"][-1].customer.mean() == pytest.approx(owner, abs=0.05)
+
+
+def test_coalitions_infer_cut_angles_from_what_they_are_told(make: Callable[..., Scenario], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a cut the loot depends on the answers, so a thief that is told labels infers the angle from these."""
+    scenario = make(threat={"coalition": 2}, design={"max_gate_cuts": 1})
+    design = Design((0, 0, 1, 1), ("aurora", "borealis"), gates("ry 0, ry 1, cz 0 1, ry 2, ry 3, cz 2 3, rzz 1 2, rx 1, rx 2"))
+    seen: list[set[float]] = []
+    honest = Thief.readouts
+
+    def watched(self: Thief, *arguments: Any) -> Any:
+        seen.append(set(np.unique(arguments[-1])))
+        return honest(self, *arguments)
+
+    monkeypatch.setattr(Thief, "readouts", watched)
+    found = points(Scene(Service.train(Workload(scenario), design, seed=5)), "real", (6,))
+    assert [values == {0, 1} for values in seen] == [False, True]
+    assert all(np.isfinite(line[0].thief).all() for line in found.values())
 
 
 def test_where_they_meet() -> None:
