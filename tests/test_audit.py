@@ -13,6 +13,7 @@ import pytest
 
 from qumos_env import attacks as attacks_package
 from qumos_env.attacks import registry, suite
+from qumos_env.attacks.confidentiality import queries
 from qumos_env.attacks.integrity import canary_detector
 from qumos_env.attacks.registry import ATTACKS, GOALS, Attack
 from qumos_env.attacks.results import AttackResult, BarChart, Control, Criterion, Curve, Measurement, Plot
@@ -119,10 +120,11 @@ def only_planted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Service
 
 @pytest.fixture(scope="module")
 def whole(scenario: Scenario) -> Iterator[Audit]:
-    """All attacks, two seeds; few sessions of inspection, which take longest."""
+    """All attacks, two seeds; few sessions of inspection and few queries, which take longest."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(canary_detector, "HONEST_SESSIONS", 60)
         patch.setattr(canary_detector, "FAULTY_SESSIONS", 6)
+        patch.setattr(queries, "BUDGETS", (6, 12))
         yield audit(DESIGN, scenario, seeds=2)
 
 
@@ -267,7 +269,7 @@ def test_reports_know_no_attack() -> None:
 def test_every_attack_says_what_is_bad(whole: Audit) -> None:
     """One line each, judged; and the directions of those whose values are not accuracies of thieves or of the service."""
     lines = {line.attack.name: line for line in scorecard.scorecard(whole.results)}
-    assert list(lines) == [one.name for one in all_attacks() if one.name != "cut-angle"]  # the design has no cut
+    assert list(lines) == [one.name for one in all_attacks() if one.applies(DESIGN)]
     assert all(line.judged or line.verdict is NOT_MEASURED for line in lines.values())
     bad = {name: line.criterion.bad for name, line in lines.items()}
     expected = {"gradient-inversion": "lower", "model-inversion": "lower", "canary-detector": "no higher", "slowdown": "higher"}

@@ -233,6 +233,7 @@ SCENARIO_FIELDS: list[Any] = [
     ("threat__steps", 10**9, ["threat.steps", "100000"]),
     ("threat__tiers", ["frozen-head"] * 21, ["threat.tiers", "20"]),
     ("threat__coalition", 10**9, ["threat.coalition", "100"]),
+    ("threat__queries", 10**9, ["threat.queries", "10000"]),
     ("budget__rows", 10**400, ["budget.rows", "1000000000", "about 1e400"]),
     ("budget__shots", 10**12, ["budget.shots"]),
     ("budget__dollars", 1e300, ["budget.dollars"]),
@@ -275,6 +276,10 @@ TOGETHER: list[Any] = [
     (
         {"draws__count": 100, "draws__train_rows": 1000, "design__qubits": 20, "design__max_part_qubits": 10},
         ["100 × 1,000 × 2**20 amplitudes", "781 GiB", "32 GiB"],
+    ),
+    (
+        {"threat__queries": 2000, "threat__query_rows": "synthetic", "draws__count": 16},
+        ["threat.queries is 2,000: with 16 draws at most 500"],
     ),
     (
         {"providers": [{"name": f"p{number}"} for number in range(40)], "threat__coalition": 20},

@@ -33,8 +33,9 @@ def tiny(**sections: object) -> Scenario:
 
 def test_a_coalition_of_all_holds_everything() -> None:
     """It is one thief, and a better one than either provider alone."""
-    alone = Evaluator(tiny()).evaluate(DESIGN)
-    together = Evaluator(tiny(threat={"steps": 25, "coalition": 2})).evaluate(DESIGN)
+    threat = {"steps": 25, "tiers": ["frozen-head"]}
+    alone = Evaluator(tiny(threat=threat)).evaluate(DESIGN)
+    together = Evaluator(tiny(threat=threat | {"coalition": 2})).evaluate(DESIGN)
     assert {name.rpartition("/")[0] for name in alone.thieves} == {"aurora", "borealis"}
     assert {name.rpartition("/")[0] for name in together.thieves} == {"aurora+borealis"}
     assert together.thieves["aurora+borealis/stacked"] > min(alone.thieves["aurora/stacked"], alone.thieves["borealis/stacked"])
@@ -77,12 +78,11 @@ def test_a_clone_learns_from_answers_alone(monkeypatch: pytest.MonkeyPatch) -> N
     left = np.clip(found.accuracy - found.extraction, 0, found.accuracy - found.chance)
     assert found.rewards["extraction"] == pytest.approx(0.2 * left / (1 - found.chance))
     honest = QNN.answers
-    tuning = scenario.draws.tuning_rows
 
     def at_random(self: QNN, trained: object, inputs: np.ndarray, keys: object) -> np.ndarray:
         given = honest(self, trained, inputs, keys)  # type: ignore[arg-type]
         generator = np.random.default_rng(0)
-        return generator.permuted(given, axis=1) if inputs.shape[1] == tuning else given
+        return generator.permuted(given, axis=1) if inputs.shape[1] == scenario.queries else given
 
     monkeypatch.setattr(QNN, "answers", at_random)
     assert Evaluator(scenario).evaluate(DESIGN).extraction < found.extraction - 0.1

@@ -28,9 +28,11 @@ from functools import cached_property, partial
 
 import numpy as np
 from scipy.sparse import diags_array, eye_array
-from scipy.sparse.linalg import cg
+from scipy.sparse.linalg import cg, splu
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import kneighbors_graph
+
+from ..model.training import one_hot
 
 RIDGES = 10.0 ** np.arange(-3, 1.1)
 """In units of the kernel's mean diagonal."""
@@ -38,6 +40,7 @@ _WIDTHS = (0.5, 1.0, 2.0, 4.0)
 _SHARES = (0.3, 1.0, 3.0)
 _NEIGHBOURS = 7
 _SPREADS = (0.9, 0.99)
+_MANY, _FACTORISED = 40, 10_000  # own rows beyond which, and rows up to which, the system of a graph is factorised
 _WEIGHTS = (0.5, 2.0, 8.0)
 _LEAST_PROBABILITY = 1e-4
 _TINY = 1e-12
@@ -154,7 +157,12 @@ def _graph(rows: np.ndarray, own: int) -> np.ndarray:
         normalised = roots @ adjacency @ roots
         for spread in _SPREADS:
             system = eye_array(len(rows)) - spread * normalised
-            reached = np.stack([cg(system, start, rtol=1e-10)[0] for start in np.eye(own, len(rows))], axis=1)
+            starts = np.eye(len(rows), own)
+            # For a few starts it is quicker not to factorise, and for very many rows impossible.
+            if own > _MANY and len(rows) <= _FACTORISED:
+                reached = splu(system.tocsc()).solve(starts)
+            else:
+                reached = np.stack([cg(system, start, rtol=1e-10)[0] for start in starts.T], axis=1)
             found.append(reached / np.trace(reached[:own]) * own)
     return np.stack(found)
 
@@ -171,6 +179,11 @@ FAMILIES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     BLIND: _blind,
 }
 """name -> candidates ``[candidates, rows, own]`` from raw rows, of which the first ``own`` have a goal."""
+
+
+def as_told(answers: np.ndarray, kind: str) -> np.ndarray:
+    """Probabilities ``[..., classes]`` as who asks gets them: as they are, or of ``labels`` a 1 for the likeliest class."""
+    return one_hot(answers.argmax(axis=-1), answers.shape[-1]) if kind == "labels" else answers
 
 
 def log_odds(answers: np.ndarray) -> np.ndarray:

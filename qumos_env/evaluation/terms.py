@@ -54,7 +54,11 @@ class Subject:
 
         Everyone meets the service as it runs, with its noise and the design's shots; training and a thief's own runs are exact.
         """
-        return self.service.model.answers(self.service.trained, self.together(name), self.keys(f"answers to {name}"))
+        return self.answers_to(self.together(name), f"answers to {name}")
+
+    def answers_to(self, encoded: np.ndarray, use: str) -> np.ndarray:
+        """The same of ``encoded`` rows ``[K, rows, n_qubits]``; ``use`` says what they are for, and seeds shots."""
+        return self.service.model.answers(self.service.trained, encoded, self.keys(use))
 
     @cached_property
     def accuracy(self) -> np.ndarray:

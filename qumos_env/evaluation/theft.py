@@ -11,7 +11,7 @@ from ..model.training import one_hot
 from ..scenario.scenario import MIN_ADVANTAGE
 from .interception import ThiefRows
 from .reward import Standing
-from .surrogates import log_odds, stacked, unaided
+from .surrogates import as_told, log_odds, stacked, unaided
 from .terms import Fact, Means, Subject, TermResult, term
 from .thief import STACKED, Thief
 from .workload import split_accuracy
@@ -38,7 +38,7 @@ def theft(subject: Subject) -> TermResult:
     """
     scenario, threat = subject.scenario, subject.scenario.threat
     rows, targets = (ThiefRows.stack([getattr(draw, name) for draw in subject.draws]) for name in ("thief", "targets"))
-    labels, answers = subject.together("thief_labels"), subject.answers("queries")
+    labels, answers = subject.together("thief_labels"), as_told(subject.answers("queries"), threat.answers)
     kernels = subject.service.workload.kernels(subject.service.seed, subject.rows)
     goals = {"labels": one_hot(labels, subject.service.n_classes) - 1 / subject.service.n_classes, "answers": log_odds(answers)}
     scores: dict[Case, np.ndarray] = {}

@@ -18,6 +18,7 @@ from ..model.training import one_hot
 from ..scenario import Scenario
 from .controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
 from .interception import ThiefRows, fit_encoding
+from .queries import Questions
 from .surrogates import Kernels, raw_kernels, unaided
 
 Rows = Literal["search", "test"]
@@ -35,8 +36,6 @@ class PreparedDraw:
         thief: the thief's rows as it can encode them; ``queries`` are the same rows as the owner's service encodes them.
         targets: tuning rows, then scored rows, as the thief can encode them.
         raw_thief, raw_targets: thief rows and targets as raw features.
-        clone_queries, clone_score: tuning rows, which a customer who clones the service asks, and scored rows, as that customer encodes
-            them: fitted on its queries.
     """
 
     key: tuple[int, int]
@@ -56,8 +55,6 @@ class PreparedDraw:
     raw_thief: np.ndarray
     raw_targets: np.ndarray
     tuning: np.ndarray
-    clone_queries: np.ndarray
-    clone_score: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,7 @@ class Workload:
         self._draws: dict[tuple[int, Rows], tuple[PreparedDraw, ...]] = {}
         self._controls: dict[tuple[int, Rows], Control] = {}
         self._kernels: dict[tuple[int, Rows], dict[str, Kernels]] = {}
+        self._questions: dict[tuple[int, Rows], Questions] = {}
 
     @property
     def digest(self) -> str:
@@ -106,6 +104,13 @@ class Workload:
             self._kernels[seed, rows] = raw_kernels([draw.raw_thief for draw in draws], [draw.raw_targets for draw in draws])
         return self._kernels[seed, rows]
 
+    def questions(self, seed: int, rows: Rows) -> Questions:
+        """What a customer asks, by the threat section of the scenario."""
+        if (seed, rows) not in self._questions:
+            drawn = [(draw.key, draw.rows, draw.owner, _scored(draw.rows, rows)) for draw in self.draws(seed, rows)]
+            self._questions[seed, rows] = Questions.of(self.scenario, self.protocol.dataset.features, drawn)
+        return self._questions[seed, rows]
+
     def serving(self, scenario: Scenario) -> Workload:
         """The same rows, draws and controls for a scenario that differs in its providers only."""
         other = copy(self)
@@ -129,10 +134,7 @@ class Workload:
         section, width = self.scenario.data, self.scenario.design.qubits
         owner = self.owner(draw.train)
         thief = Preprocessor.fit(features[draw.thief], section, width, labels=labels[draw.thief])
-        # A customer has no labels before it has asked.
-        unlabelled = section.model_copy(update={"reducer": "pca"}) if section.reducer == "lda" else section
-        customer = Preprocessor.fit(features[draw.tuning], unlabelled, width)
-        scored = draw.score if rows == "search" else draw.test
+        scored = _scored(draw, rows)
         targets = np.concatenate([draw.tuning, scored])
         queries = owner.transform(features[draw.thief])
 
@@ -158,8 +160,6 @@ class Workload:
             raw_thief=features[draw.thief],
             raw_targets=features[targets],
             tuning=owner.transform(features[draw.tuning]),
-            clone_queries=customer.transform(features[draw.tuning]),
-            clone_score=customer.transform(features[scored]),
         )
 
     def _best_control(self, draws: tuple[PreparedDraw, ...], kernels: Mapping[str, Kernels]) -> Control:
@@ -177,6 +177,10 @@ class Workload:
             splits = np.array([split_accuracy(one, draw) for one, draw in zip(predicted, draws, strict=True)])
             found.append(Control(name, splits[:, 1], splits[:, 0]))
         return max(found, key=lambda control: float(control.tuning.mean()))
+
+
+def _scored(draw: Draw, rows: Rows) -> np.ndarray:
+    return draw.score if rows == "search" else draw.test
 
 
 def split_accuracy(predicted: np.ndarray, draw: PreparedDraw) -> tuple[float, float]:

@@ -43,7 +43,7 @@ from .sections import (
     ServiceSection,
     ThreatSection,
 )
-from .sizes import check_choices, check_noise, check_states, check_training
+from .sizes import check_choices, check_noise, check_queries, check_states, check_training, queries_of
 
 _TABLE_SUFFIXES = (".csv", ".parquet", ".npz")
 MIN_ADVANTAGE = 2.0
@@ -97,6 +97,7 @@ class Scenario(Section):
     def _not_too_large_together(self) -> Scenario:
         check_training(self.draws, self.model, self.threat)
         check_states(self.draws, self.design)
+        check_queries(self.draws, self.threat, self.reward.extraction)
         check_choices(self.providers, self.design, self.threat, self.budget)
         check_noise(self.providers, self.design, self.service)
         return self
@@ -163,6 +164,11 @@ class Scenario(Section):
     def provider_names(self) -> tuple[str, ...]:
         """Names of the providers, in the order in which actions number them."""
         return tuple(provider.name for provider in self.providers)
+
+    @property
+    def queries(self) -> int:
+        """How many queries a customer sends who clones the service."""
+        return queries_of(self.draws, self.threat)
 
     @cached_property
     def provider_noise(self) -> dict[str, NoiseSpec]:

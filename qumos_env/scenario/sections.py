@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -43,6 +44,10 @@ MOST_CELLS = 20_000_000
 """Rows × columns of a generated data set: 160 MB."""
 MOST_SHOTS = 10**9
 """Of a circuit: what a device runs in a day."""
+LEAST_QUERIES = 2
+"""Of a customer: preprocessing is fitted on two rows or more."""
+MOST_QUERIES = 10_000
+"""Of a customer; a matrix between all of them is inverted."""
 MOST_AMOUNT = 1e12
 """Dollars, seconds or units of cost."""
 
@@ -207,6 +212,10 @@ class ThreatSection(Section):
         coalition: how many providers the thief has broken into.
         membership: how membership is inferred: by a threshold on the loss, or by LiRA with the other draws as shadow models, which costs
             nothing more but needs ``draws.half_split`` and at least 16 draws.
+        queries: rows that a customer asks who clones the service, from 2 to 10,000; 0 derives it from ``draws.tuning_rows``.
+        query_rows: ``real`` are tuning rows, the rest of which chooses the clone; ``synthetic`` ones it draws from a Gaussian fitted to as
+            many rows as the thief has.
+        answers: what the service tells those who ask it, customers and thieves: class probabilities, or the likeliest class alone.
     """
 
     thief: Literal["loot", "rational"] = "loot"
@@ -216,6 +225,25 @@ class ThreatSection(Section):
     steps: Steps = 80
     coalition: Annotated[int, Field(ge=1, le=100)] = 1
     membership: Literal["loss", "lira"] = "loss"
+    queries: Annotated[int, Field(ge=0, le=MOST_QUERIES)] = 0
+    query_rows: Literal["real", "synthetic"] = "real"
+    answers: Literal["probabilities", "labels"] = "probabilities"
+
+    @field_validator("queries")
+    @classmethod
+    def _none_or_enough(cls, queries: int) -> int:
+        if 0 < queries < LEAST_QUERIES:
+            raise ValueError(f"{queries} is too few to fit any preprocessing on: at least {LEAST_QUERIES}, or 0 for as many as there are")
+        return queries
+
+    @model_serializer(mode="wrap")
+    def _without_default_queries(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Scenarios that say nothing of queries hash as they did before there was anything to say."""
+        data: dict[str, Any] = dump(self)
+        for name in ("queries", "query_rows", "answers"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                data.pop(name, None)
+        return data
 
 
 class ServiceSection(Section):

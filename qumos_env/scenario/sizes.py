@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from ..errors import shown
 from .providers import Provider
-from .sections import BudgetSection, DesignSection, DrawSection, ModelSection, ServiceSection, ThreatSection
+from .sections import LEAST_QUERIES, BudgetSection, DesignSection, DrawSection, ModelSection, ServiceSection, ThreatSection
 
 MOST_NOISY_QUBITS = 10
 """Of circuits that providers' noise is simulated in: a density matrix has 4**qubits entries."""
 _MOST_PASSES = 10**10  # rows that training sees, over all draws and steps: about a day
 _MOST_AMPLITUDES = 2**32  # of the training rows of all draws, if one part held the register: 32 GiB
+_MOST_ANSWERED = 4 * 10**6  # draws × queries²: matrices between queries, of which a customer inverts 75, take 2.4 GB
+_USUAL_QUERIES = 100
 _MOST_COALITIONS = 10_000  # a thief each
 _MOST_OPENINGS = 1000  # choices of providers for the parts; where there is a budget each is priced, which takes milliseconds
 
@@ -26,6 +28,33 @@ def check_training(draws: DrawSection, model: ModelSection, threat: ThreatSectio
         if draws.count * rows * steps > _MOST_PASSES:
             product = f"{draws.count:,} × {rows:,} × {steps:,}"
             raise ValueError(f"draws.count × {rows_field} × {field} is {product}, at most {_MOST_PASSES:,} can be trained on")
+
+
+def queries_of(draws: DrawSection, threat: ThreatSection) -> int:
+    """How many queries a customer sends: as many as the scenario says, or half of the tuning rows, at most 100."""
+    return threat.queries or min(draws.tuning_rows // 2, _USUAL_QUERIES)
+
+
+def check_queries(draws: DrawSection, threat: ThreatSection, extraction: float) -> None:
+    """Raises ValueError where there are fewer rows than queries, or more queries than can be learned from.
+
+    Args:
+        draws, threat: of the scenario.
+        extraction: the weight of extraction; without any, nobody asks unless ``threat.queries`` says so.
+    """
+    queries = queries_of(draws, threat)
+    if not (threat.queries or extraction):
+        return
+    if threat.query_rows == "real" and queries >= draws.tuning_rows:
+        raise ValueError(
+            f"threat.queries is {queries}, draws.tuning_rows {draws.tuning_rows}: real queries are tuning rows, and one at least "
+            f"must be left to choose the clone; at most {draws.tuning_rows - 1} are possible, or query_rows = 'synthetic'"
+        )
+    if queries < LEAST_QUERIES:
+        raise ValueError(f"draws.tuning_rows is {draws.tuning_rows}: half of them are queries, at least {LEAST_QUERIES} are needed")
+    if draws.count * queries**2 > _MOST_ANSWERED:
+        most = math.isqrt(_MOST_ANSWERED // draws.count)
+        raise ValueError(f"threat.queries is {queries:,}: with {draws.count:,} draws at most {most:,} can be learned from")
 
 
 def check_states(draws: DrawSection, design: DesignSection) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...evaluation.interception import ThiefRows
 from ...evaluation.service import Service
-from ...evaluation.surrogates import log_odds, stacked, unaided
+from ...evaluation.surrogates import as_told, log_odds, stacked, unaided
 from ...evaluation.thief import Source, Thief
 from ...evaluation.workload import PreparedDraw
 from ...model.training import Parameters, one_hot
@@ -71,8 +71,8 @@ class Scene:
 
     @cached_property
     def answers(self) -> np.ndarray:
-        """The service's answers to the thief's rows, ``[K, rows, classes]``."""
-        return self.victim.answer(self.victim.together("thief"), "thief's questions")
+        """What the service tells of the thief's rows, ``[K, rows, classes]``; 0 and 1 where the scenario has it tell labels."""
+        return as_told(self.victim.answer(self.victim.together("thief"), "thief's questions"), self.victim.scenario.threat.answers)
 
     @cached_property
     def control(self) -> Control:
