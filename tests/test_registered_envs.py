@@ -28,6 +28,7 @@ def shrunk(name: str) -> dict[str, Any]:
     data = load_scenario(name).model_dump(mode="json")
     data["model"]["steps"] = data["threat"]["steps"] = 1
     data["draws"]["count"] = 2
+    data["threat"]["membership"] = "loss"  # LiRA needs more draws
     return data
 
 

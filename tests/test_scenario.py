@@ -264,6 +264,7 @@ OTHER_VALUES: dict[str, object] = {
     "data.axis": "rx",
     "data.test_fraction": 0.3,
     "data.split_seed": 1,
+    "data.label_noise": 0.1,
     "draws.count": 4,
     "draws.train_rows": 31,
     "draws.thief_rows_per_class": 4,

@@ -257,7 +257,7 @@ def test_rows_learned_by_heart_are_forgotten() -> None:
     rows = draws[0].train[::4]
     wrong = dataset.labels.copy()
     wrong[rows] = (wrong[rows] + 1) % 3
-    workload.protocol = replace(workload.protocol, dataset=replace(dataset, labels=wrong))
+    workload.protocol = replace(workload.protocol, observed_labels=wrong)
     owner = workload.owner(draws[0].train)
     model = QNN(ry_cz_ry(contiguous(4, 2), ["aurora", "borealis"], 4), 3, workload.scenario.model, "ry")
     inputs = owner.transform(dataset.features[draws[0].train])

@@ -163,9 +163,9 @@ def audit(
 
 def _linear_accuracy(victim: Service) -> np.ndarray:
     """Of a linear model on the raw features of the train rows of every draw, on the test split, ``[K]``."""
-    features, labels = victim.features, victim.labels
+    features, labels, observed = victim.features, victim.labels, victim.observed_labels
     rows = [(one.train, one.test) for one in victim.rows]
-    return np.array([np.mean(linear(features[a], labels[a], features[b]) == labels[b]) for a, b in rows])
+    return np.array([np.mean(linear(features[a], observed[a], features[b]) == labels[b]) for a, b in rows])
 
 
 def _run(one: Attack, victim: Service) -> AttackResult:

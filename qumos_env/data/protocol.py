@@ -24,7 +24,7 @@ LEAST_HALVES = 4
 """Halves of a pool that leave another pair beside any pair."""
 
 # Last word of every seed sequence: what it draws. Never 0, because NumPy takes [seed] and [seed, 0] for the same seed.
-_TEST, _ROWS, _POOL, _HALVES, _NONMEMBERS = range(1, 6)
+_TEST, _ROWS, _POOL, _HALVES, _NONMEMBERS, _NOISE = range(1, 7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,21 +68,24 @@ class DataProtocol:
     """A data set with its test split and its redraws; see ``make_protocol``.
 
     Attributes:
-        dataset: all rows.
+        dataset: all rows, with their true labels.
         settings: sizes and number of the draws.
         test: sorted indices of the test split, int64.
         rest: sorted indices of all other rows, int64.
+        observed_labels: the labels of all rows in the owner's records, int64 ``[rows]``: those of ``rest`` with the label noise.
     """
 
     dataset: Dataset
     settings: DrawSection
     test: np.ndarray
     rest: np.ndarray
+    observed_labels: np.ndarray
 
     def __post_init__(self) -> None:
         # Protocols are cached and shared.
         self.test.setflags(write=False)
         self.rest.setflags(write=False)
+        self.observed_labels.setflags(write=False)
 
     def draws(self, seed: int) -> tuple[Draw, ...]:
         """The K draws of ``seed``, the same for everyone who asks; a larger K only adds draws.
@@ -215,7 +218,22 @@ def _make_protocol(section_json: str, stamp: tuple[str, int, int] | None, settin
     _check_rows(section.source, names, counts, test_quota, settings)
     pools = rows_by_class(np.arange(len(labels)), labels, len(names))
     test, rest = deal(pools, [test_quota], np.random.default_rng([section.split_seed, 0, _TEST]))
-    return DataProtocol(dataset, settings, test, rest)
+    return DataProtocol(dataset, settings, test, rest, _observed(dataset, rest, section))
+
+
+def _observed(dataset: Dataset, rest: np.ndarray, section: DataSection) -> np.ndarray:
+    """The labels of all rows, in which a share of those of ``rest``, the same in every class, is another class, each as likely.
+
+    A row's noise is its own and the same in every draw, whether the row trains there or not. Were members noisy and non-members not,
+    a label at odds with the features would itself tell a member, with no model asked.
+    """
+    labels, classes = dataset.labels, len(dataset.class_names)
+    pools = rows_by_class(rest, labels, classes)
+    generator = np.random.default_rng([section.split_seed, 0, _NOISE])
+    wrong, _ = deal(pools, [allot(round(section.label_noise * len(rest)), np.array([len(pool) for pool in pools]))], generator)
+    observed = labels.copy()
+    observed[wrong] = (labels[wrong] + generator.integers(1, classes, len(wrong))) % classes
+    return observed
 
 
 def _check_rows(source: str, names: tuple[str, ...], counts: np.ndarray, test: np.ndarray, settings: DrawSection) -> None:

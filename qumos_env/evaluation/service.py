@@ -80,8 +80,13 @@ class Service:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels of all rows of the data set, int64 ``[all rows]``."""
+        """True labels of all rows of the data set, int64 ``[all rows]``."""
         return self.workload.protocol.dataset.labels
+
+    @property
+    def observed_labels(self) -> np.ndarray:
+        """Labels of all rows in the owner's records, with the scenario's label noise: those that trained the models."""
+        return self.workload.protocol.observed_labels
 
     @cached_property
     def test(self) -> np.ndarray:

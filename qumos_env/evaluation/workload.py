@@ -32,7 +32,8 @@ class PreparedDraw:
         key: seeds of everything that is drawn for it.
         rows: the row numbers that were drawn.
         owner: the owner's preprocessing, fitted on the train rows.
-        train, score, nonmembers, tuning: encoded with the owner's preprocessing (fitted on the train rows), with their labels.
+        train, score, nonmembers, tuning: encoded with the owner's preprocessing (fitted on the train rows), with their labels: of train
+            rows and non-members the observed ones, else the true ones.
         thief: the thief's rows as it can encode them; ``queries`` are the same rows as the owner's service encodes them.
         targets: tuning rows, then scored rows, as the thief can encode them.
         raw_thief, raw_targets: thief rows and targets as raw features.
@@ -124,13 +125,11 @@ class Workload:
 
     def owner(self, train: np.ndarray) -> Preprocessor:
         """The owner's preprocessing, fitted on the rows numbered ``train``."""
-        dataset = self.protocol.dataset
-        return Preprocessor.fit(
-            dataset.features[train], self.scenario.data, self.scenario.design.qubits, labels=dataset.labels[train]
-        )
+        features, labels = self.protocol.dataset.features, self.protocol.observed_labels
+        return Preprocessor.fit(features[train], self.scenario.data, self.scenario.design.qubits, labels=labels[train])
 
     def _prepare(self, draw: Draw, key: tuple[int, int], rows: Rows) -> PreparedDraw:
-        features, labels = self.protocol.dataset.features, self.protocol.dataset.labels
+        features, labels, observed = self.protocol.dataset.features, self.protocol.dataset.labels, self.protocol.observed_labels
         section, width = self.scenario.data, self.scenario.design.qubits
         owner = self.owner(draw.train)
         thief = Preprocessor.fit(features[draw.thief], section, width, labels=labels[draw.thief])
@@ -147,11 +146,11 @@ class Workload:
             rows=draw,
             owner=owner,
             train=owner.transform(features[draw.train]),
-            train_labels=labels[draw.train],
+            train_labels=observed[draw.train],
             score=owner.transform(features[scored]),
             score_labels=labels[scored],
             nonmembers=owner.transform(features[draw.nonmembers]),
-            nonmember_labels=labels[draw.nonmembers],
+            nonmember_labels=observed[draw.nonmembers],
             thief=ThiefRows(intercepted[: len(draw.thief)], thief.transform(features[draw.thief])),
             thief_labels=labels[draw.thief],
             queries=queries,

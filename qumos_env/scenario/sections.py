@@ -120,7 +120,9 @@ class DataSection(Section):
             of ``qumos_env.design.encodings``.
         axis: rotation axis of the encoding: ``rx``, ``ry``, ``rz``.
         test_fraction: share of rows fixed as test split, used for reports only.
-        split_seed: seed of that split, below 2⁶³ as all seeds.
+        split_seed: seed of that split, and of the label noise, below 2⁶³ as all seeds.
+        label_noise: share of the rows outside the test split, up to ½, whose label is another class in the owner's records: what trains
+            the model, and what an adversary knows of a row whose membership it tests. Scores are held against true labels.
     """
 
     source: PathOrName
@@ -133,6 +135,7 @@ class DataSection(Section):
     axis: Annotated[str, AfterValidator(lambda name: axis_called(name).name)] = "ry"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split_seed: Seed = 0
+    label_noise: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
     @model_validator(mode="after")
     def _angles_fit(self) -> DataSection:
@@ -142,6 +145,14 @@ class DataSection(Section):
         if encoding.fixed_range not in (None, self.angle_range):
             raise ValueError(f"encoding {encoding.name} has an angle range of its own, so angle_range must be left out")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_noise(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Scenarios without it hash as they did before there was any."""
+        data: dict[str, Any] = dump(self)
+        if not self.label_noise:
+            data.pop("label_noise", None)
+        return data
 
 
 class DrawSection(Section):

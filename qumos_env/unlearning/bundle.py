@@ -81,7 +81,7 @@ def unlearn_bundle(
     workload = workload or Workload(scenario or _scenario_of(folder, parent))
     with threadpool_limits(1):
         service = _victim(folder, parent, workload)
-        rows = parse_forget(forget, service.rows[0].train, service.labels, workload.protocol.dataset.class_names)
+        rows = parse_forget(forget, service.rows[0].train, service.observed_labels, workload.protocol.dataset.class_names)
         progress(1, _STAGES)
         measured = measure(withdraw_rows(service, [rows]), [method])[method]
         progress(2, _STAGES)

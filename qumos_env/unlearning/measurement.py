@@ -99,7 +99,7 @@ def measure(task: Withdrawal, methods: Sequence[str]) -> dict[str, Measured]:
     """
     tasks = [task, *(task.from_start(start) for start in range(1, STARTS))]
     rows = {"train": task.train, "test": task.service.test, "fresh": task.service.together("score", MOST_FRESH)}
-    labels = {kind: task.service.labels[numbers] for kind, numbers in rows.items()}
+    labels = {kind: task.service.observed_labels[numbers] for kind, numbers in rows.items()}
     chosen = relearning_rows(task)
 
     def see(outcomes: Sequence[Service], which: str) -> _Seen:

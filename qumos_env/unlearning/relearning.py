@@ -55,7 +55,7 @@ def relearn(service: Service, train: np.ndarray, chosen: np.ndarray, steps: int 
     model, inputs, n_angles = service.model, service.encode(train), service.design.n_trainable
     weights = chosen / np.maximum(chosen.sum(axis=1, keepdims=True), 1)
     shift = -np.einsum("mr,mrc->mc", weights, _log(model.probabilities(service.trained, inputs)))[:, None, :]
-    targets = one_hot(service.labels[train], model.n_classes)
+    targets = one_hot(service.observed_labels[train], model.n_classes)
     objective = Objective(
         model.stack, model.head, inputs, targets, n_angles, loss=lambda logits, wanted: cross_entropy(logits + shift, wanted)
     )

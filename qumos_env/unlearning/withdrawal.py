@@ -48,8 +48,8 @@ class Withdrawal:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """Classes of the training rows, ``[M, rows]``."""
-        return self.service.labels[self.train]
+        """Classes of the training rows as they were trained on, ``[M, rows]``."""
+        return self.service.observed_labels[self.train]
 
     @cached_property
     def inputs(self) -> np.ndarray:
@@ -114,7 +114,7 @@ class Withdrawal:
 def withdraw_class(service: Service, name: str) -> Withdrawal:
     """All training rows of the class called ``name``; raises QumosError for an unknown class or where one class would be left."""
     names = service.workload.protocol.dataset.class_names
-    rows = [_of_class(name, draw.train, service.labels, names) for draw in service.rows]
+    rows = [_of_class(name, draw.train, service.observed_labels, names) for draw in service.rows]
     return withdraw_rows(service, rows)
 
 
@@ -135,7 +135,7 @@ def withdraw_rows(service: Service, rows: Sequence[np.ndarray]) -> Withdrawal:
     """
     train = service.together("train")
     for mine, wanted in zip(train, rows, strict=True):
-        check_rows(wanted, mine, service.labels)
+        check_rows(wanted, mine, service.observed_labels)
     return Withdrawal(service, np.stack([np.isin(mine, wanted) for mine, wanted in zip(train, rows, strict=True)]))
 
 

@@ -46,7 +46,7 @@ def run(victim: Service) -> AttackResult:
         measurements.append(Measurement(case, "accuracy", values, control, note, headline, criterion=criterion))
 
     best: dict[str, tuple[float, np.ndarray]] = {}
-    for provider, one in outages(victim.model, victim.trained, victim.encode(train), victim.labels[train], inputs, keys).items():
+    for provider, one in outages(victim.model, victim.trained, victim.encode(train), victim.observed_labels[train], inputs, keys).items():
         found = {name: accuracies(fallback(one).argmax(axis=-1)) for name, fallback in FALLBACKS.items()}
         for name, (_, tested) in found.items():
             measured(f"without {provider}, {name}", tested, headline=False)
@@ -55,9 +55,9 @@ def run(victim: Service) -> AttackResult:
         measured(f"without {provider}, best fallback", best[provider][1], f"on the tuning rows: {chosen}")
     worst = min(best, key=lambda provider: best[provider][0])
     measured("worst outage, best fallback", best[worst][1], f"on the tuning rows: {worst} missing", criterion=Criterion("lower"))
-    plain = np.stack([linear(victim.features[a], victim.labels[a], victim.features[b]) for a, b in zip(train, victim.test, strict=True)])
-    truth = victim.labels[victim.test]
+    features, observed, truth = victim.features, victim.observed_labels, victim.labels[victim.test]
+    plain = np.stack([linear(features[a], observed[a], features[b]) for a, b in zip(train, victim.test, strict=True)])
     measured("no provider, linear model on raw features", (plain == truth).mean(axis=1))
-    majority = np.array([np.bincount(victim.labels[one]).argmax() for one in train])
+    majority = np.array([np.bincount(observed[one]).argmax() for one in train])
     measured("no provider, majority class", (majority[:, None] == truth).mean(axis=1), headline=False)
     return AttackResult(measurements)

@@ -88,7 +88,7 @@ def _batches(victim: Service, attacked: int, size: int) -> tuple[np.ndarray, np.
     generators = [np.random.default_rng(key) for key in victim.keys("batch")]
     rows = np.stack([generator.choice(one, count, len(one) < count) for generator, one in zip(generators, train, strict=True)])
     shape = (attacked, BATCHES, size)
-    return victim.encode(rows)[:attacked].reshape(*shape, -1), victim.labels[rows][:attacked].reshape(shape)
+    return victim.encode(rows)[:attacked].reshape(*shape, -1), victim.observed_labels[rows][:attacked].reshape(shape)
 
 
 def _from_gradients(victim: Service, inputs: np.ndarray, labels: np.ndarray, guess: np.ndarray) -> np.ndarray:

@@ -174,7 +174,7 @@ def run(victim: Service) -> AttackResult:
         EvaluationFailure: the training diverged.
     """
     rows, own_rows = victim.together("train"), victim.together("thief")
-    truth = victim.labels[rows]
+    truth = victim.observed_labels[rows]
     plain = training_traffic(victim, truth)
     masked = None
     if victim.model.settings.head != "linear":

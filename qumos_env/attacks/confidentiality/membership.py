@@ -24,7 +24,8 @@ def run(victim: Service, members: np.ndarray | None = None, others: np.ndarray |
         QumosError: a row is in both.
     """
     asked = ask_about(victim, members, others)
-    scores = [_standardised(loss_scores(answers, victim.labels[rows])) for answers, rows in zip(asked.answers, asked.rows, strict=True)]
+    labels = victim.observed_labels[asked.rows]
+    scores = [_standardised(loss_scores(*one)) for one in zip(asked.answers, labels, strict=True)]
     inside, outside = [one[asked.member] for one in scores], [one[~asked.member] for one in scores]
     values = per_unit(victim, per_model(inside, outside))
     return AttackResult(measured("loss", values, inside, outside, unit_note(victim)), [roc("loss", inside, outside)])

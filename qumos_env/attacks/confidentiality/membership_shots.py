@@ -76,7 +76,7 @@ def shots_study(
     members, others = victim.together("train"), victim.together("nonmembers")
     rows = np.concatenate([members, others, victim.test], axis=1)
     ends = np.cumsum([members.shape[1], others.shape[1]])
-    inputs, labels = victim.encode(rows), victim.labels[rows]
+    inputs, labels = victim.encode(rows), victim.observed_labels[rows]
     table = []
     for done, (level, count) in enumerate(budgets, start=1):
         answers = _averaged_answers(victim, inputs, level, count)

@@ -74,14 +74,14 @@ class Shadows:
             QumosError: ``count`` or ``train_rows`` is more than the data supports, see ``DataProtocol.balanced_halves``.
             EvaluationFailure: a training diverged.
         """
-        dataset = workload.protocol.dataset
+        features, labels = workload.protocol.dataset.features, workload.protocol.observed_labels
         halves = workload.protocol.balanced_halves(seed, count, train_rows)
         rows = np.stack([halves.pool[inside] for inside in halves.member])
         preprocessors = tuple(workload.owner(half) for half in rows)
-        inputs = np.stack([fitted.transform(dataset.features[half]) for fitted, half in zip(preprocessors, rows, strict=True)])
+        inputs = np.stack([fitted.transform(features[half]) for fitted, half in zip(preprocessors, rows, strict=True)])
         model = workload.model(design)
         keys = tuple((seed, index, label("shadow models")) for index in range(count))
-        trained = model.train_many(inputs, dataset.labels[rows], keys)
+        trained = model.train_many(inputs, labels[rows], keys)
         return cls(workload, model, trained, preprocessors, keys, halves.pool, halves.member, halves.outside)
 
     @classmethod
@@ -119,7 +119,7 @@ class Shadows:
 
     def signals(self) -> Signals:
         """What the models say of the rows of the pool and of the population."""
-        labels = self.workload.protocol.dataset.labels
+        labels = self.workload.protocol.observed_labels
         answers = self.answers(self.pool, "pool")
         return Signals(
             losses=loss_scores(answers, labels[self.pool]),

@@ -73,7 +73,7 @@ def _relabelled(labels: np.ndarray, rows: np.ndarray, classes: np.ndarray) -> np
 def poisoned_labels(victim: Service, flip: str, fraction: float) -> np.ndarray:
     """Labels of the train rows ``[K, rows]`` of which the ``fraction`` is changed as ``FLIPS`` says."""
     rows = victim.together("train")
-    labels, count = victim.labels[rows], round(fraction * rows.shape[1])
+    labels, count = victim.observed_labels[rows], round(fraction * rows.shape[1])
     answers = victim.model.probabilities(victim.trained, victim.encode(rows))
     number = list(FLIPS).index(flip)
     generators = [np.random.default_rng([*key, number]) for key in victim.keys("flipped labels")]
