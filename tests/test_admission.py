@@ -196,3 +196,10 @@ def test_a_failed_evaluation_names_the_design(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Evaluator, "evaluate", fail)
     with pytest.raises(QumosError, match=r"design [0-9a-f]{12}: training diverged in step 3"):
         check(tiny(), designs=2)
+
+
+def test_what_is_not_weighed_is_not_measured_and_not_kept(monkeypatch: pytest.MonkeyPatch, template: Evaluation) -> None:
+    """NaN is no JSON, and no figure."""
+    plant(monkeypatch, template, lambda design, seed, rows: {"reward": quality(design)} | SURE)
+    result = check(tiny(reward={"accuracy": 1.0, "theft": 0.0}), designs=6)
+    assert np.isnan(result.loot_worth) and "loot_worth" not in result.to_dict() and "reliability" in result.to_dict()

@@ -89,8 +89,9 @@ class Admission:
     reason: str
 
     def to_dict(self) -> dict[str, float | int | str | bool]:
-        """Figures rounded for the scenario's file."""
-        return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        """Figures rounded for the scenario's file, without those that were not measured."""
+        found = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        return {key: value for key, value in found.items() if value == value}
 
 
 def handmade(scenario: Scenario) -> dict[str, Design]:
