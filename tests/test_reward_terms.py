@@ -38,7 +38,7 @@ def test_a_coalition_of_all_holds_everything() -> None:
     together = Evaluator(tiny(threat=threat | {"coalition": 2})).evaluate(DESIGN)
     assert {name.rpartition("/")[0] for name in alone.thieves} == {"aurora", "borealis"}
     assert {name.rpartition("/")[0] for name in together.thieves} == {"aurora+borealis"}
-    assert together.thieves["aurora+borealis/stacked"] > min(alone.thieves["aurora/stacked"], alone.thieves["borealis/stacked"])
+    assert together.thieves["aurora+borealis/frozen-head"] > min(alone.thieves["aurora/frozen-head"], alone.thieves["borealis/frozen-head"])
     assert together.accuracy == alone.accuracy
 
 

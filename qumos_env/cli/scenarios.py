@@ -37,7 +37,7 @@ def list_command(as_json: JsonOption = False) -> None:
             str(s.draws.count),
             *(_two_digits(figures.get(key)) for key in ("reliability", "test_correlation", "best_reward")),
             _worth_stealing(figures.get("advantage")),
-            "smoke" if not s.compare else "yes" if figures.get("passed") else "no",
+            "tutorial" if not s.compare else "yes" if figures.get("passed") else "no",
         )
     table.caption = "K draws; steal?: is the model better than a thief's own rows; fit for comparisons?"
     console().print(table)
