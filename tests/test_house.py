@@ -13,7 +13,7 @@ from qumos_env.design.circuits import part_fragments
 from qumos_env.design.encodings import AXES, ENCODINGS, Axis, Encoding
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.evaluator import Evaluator
-from qumos_env.evaluation.terms import TERMS, Subject, TermResult, term
+from qumos_env.evaluation.terms import TERMS, Evidence, Observed, TermResult, term
 from qumos_env.scenario import Scenario, parse_scenario
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,9 +139,9 @@ def test_a_reward_term_comes_in_through_its_registry(monkeypatch: pytest.MonkeyP
         monkeypatch.setitem(TERMS, name, one)  # put back afterwards, with what is added below
 
     @term("brevity")
-    def brevity(subject: Subject) -> TermResult:
-        spared = 1 - len(subject.service.design.gates) / float(subject.scenario.extensions["brevity"]["gates"])
-        return TermResult({"spared": np.full(len(subject.draws), spared)}, lambda _, mean: mean["spared"], {"gates": 2})
+    def brevity(evidence: Evidence, _: Observed) -> TermResult:
+        spared = 1 - len(evidence.design.gates) / float(evidence.scenario.extensions["brevity"]["gates"])
+        return TermResult({"spared": np.full(len(evidence.draws), spared)}, lambda _, mean: mean["spared"], {"gates": 2})
 
     try:
         found = Evaluator(scenario).evaluate(DESIGN)
