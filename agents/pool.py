@@ -52,9 +52,8 @@ class Job:
 
 def evaluate(evaluator: Evaluator, job: Job) -> Outcome:
     """Runs ``job``; a design whose training breaks down gives reward 0 and the reason."""
-    fidelity = {} if job.draws is None else {"draws": job.draws}
     try:
-        evaluation = evaluator.evaluate(job.design, seed=job.seed, rows=job.rows, limits=job.limits, **fidelity)
+        evaluation = evaluator.evaluate(job.design, seed=job.seed, rows=job.rows, limits=job.limits, draws=job.draws)
     except EvaluationFailure as failure:
         return Outcome(0.0, {}, one_line(failure))
     return Outcome(float(evaluation.reward), evaluation.to_dict(), "")

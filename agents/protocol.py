@@ -21,7 +21,6 @@ from qumos_env import Design
 from qumos_env.env.actions import DesignState
 from qumos_env.errors import QumosError
 from qumos_env.scenario import Scenario
-from qumos_env.scenario.sections import LEAST_LIRA_DRAWS
 
 from .records import LARGEST, Record
 
@@ -43,9 +42,8 @@ def possible_draws(scenario: Scenario, wanted: int | None) -> int:
     full = full_draws(scenario)
     if wanted is None:
         return full
-    least = LEAST_LIRA_DRAWS if scenario.threat.membership == "lira" else 1
     step = 2 if scenario.draws.half_split else 1
-    return min(full, step * math.ceil(max(wanted, least) / step))
+    return min(full, step * math.ceil(max(wanted, scenario.least_draws) / step))
 
 
 @dataclass(frozen=True)

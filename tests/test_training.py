@@ -19,14 +19,18 @@ from agents.protocol import Outcome, Trial
 from agents.random_search import RandomSearcher
 from qumos_env import Design, load_scenario
 from qumos_env.cli import run as run_app
+from qumos_env.design import Gate
 from qumos_env.env.actions import DesignState
 from qumos_env.errors import QumosError
 from training.cli import app
+from training.curves import best_per_design, measured, search_best
 from training.locking import LOCK
 from training.rundir import RunDirectory, read_trace
 from training.scoring import RACE_SEED, TEST_SEED, Entrant, Scored, contenders, paired_difference, race, race_length, score
 from training.statistics import bootstrap_interval, interquartile_mean
 from training.stopping import StopRequest
+
+SCENARIO = load_scenario("iris-smoke")
 
 
 def designs(count: int) -> list[Design]:
@@ -35,14 +39,12 @@ def designs(count: int) -> list[Design]:
     searcher = RandomSearcher(scenario, 0)
     found: dict[str, Design] = {}
     while len(found) < count:
-        design = DesignState(scenario).replay(searcher.ask()).design()
+        design = DesignState(scenario).replay(searcher.ask().actions).design()
         found[design.hash] = design
     return list(found.values())
 
 
-def trial(
-    index: int, design: Design, reward: float, *, repeated: bool = False, failure: str = "", draws: int | None = None
-) -> Trial:
+def trial(index: int, design: Design, reward: float, *, repeated: bool = False, failure: str = "", draws: int | None = None) -> Trial:
     """A trial as a trace holds it."""
     return Trial(
         index=index,
@@ -128,7 +130,7 @@ class TestSelection:
         assert best_per_design(SCENARIO, [trial(0, a, 0.2), trial(1, b, 0.5), trial(2, c, 0.3)]) == [0.2, 0.5, 0.5]
 
     def test_designs_beyond_the_limits_race_as_references(self) -> None:
-        free = Design((0, 0, 0, 0), ("aurora",), designs(1)[0].gates[:0] + (Gate("ry", (0,)),))
+        free = Design((0, 0, 0, 0), ("aurora",), (Gate("ry", (0,)),))
         pool = NoisyPool({free.hash: 0.3}, 0.0)
         (scored,) = race(pool, [free], lambda _: None)  # type: ignore[arg-type]
         assert not scored.limits and not any(job.limits for job in pool.jobs)
