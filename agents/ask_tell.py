@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from qumos_env import Design
 from qumos_env.errors import QumosError
 
 from .pool import EvaluationPool, Job, Pending
@@ -71,7 +72,7 @@ def ask_tell_search(name: str, kind: type[S], searcher: Callable[[SearchTask, S]
 class _Flight:
     proposal: Proposal
     """Its draws are those that the outcome rests on."""
-    design_hash: str
+    design: Design
     pending: Pending | Trial | None
     """The evaluation under way, the trial of an earlier session, or ``None`` where nothing new is measured."""
 
@@ -113,7 +114,7 @@ class _Asked:
         self.idle += measured == known
         self.spent += measured - known
         self.draws[design.hash] = measured
-        return _Flight(Proposal(proposal.actions, measured), design.hash, pending)
+        return _Flight(Proposal(proposal.actions, measured), design, pending)
 
 
 def run_ask_tell(
@@ -158,7 +159,7 @@ def run_ask_tell(
                 if fresh == 0:
                     on_stage("searching")
                 fresh += 1
-                trial = ledger.record(flight.proposal.actions, outcome, flight.proposal.draws)
+                trial = ledger.record(flight.proposal.actions, outcome, flight.proposal.draws, flight.design)
             searcher.tell(flight.proposal, Outcome(trial.reward, trial.evaluation, trial.failure))
     return ledger.summary(exhausted=exhausted)
 
@@ -167,6 +168,6 @@ def _outcome(flight: _Flight, ledger: Ledger) -> Outcome:
     if isinstance(flight.pending, Pending):
         return flight.pending.result()
     # Told in order, so the trial that measured the same design is there by now.
-    first = ledger.known(flight.design_hash)
+    first = ledger.known(flight.design.hash)
     assert first is not None
     return Outcome(first.reward, first.evaluation, first.failure)

@@ -216,16 +216,17 @@ class Ledger:
         """The trial of that design that measured it with the most draws, if there is one."""
         return self._known.get(design_hash)
 
-    def record(self, actions: Sequence[int], outcome: Outcome, draws: int | None = None) -> Trial:
+    def record(self, actions: Sequence[int], outcome: Outcome, draws: int | None = None, built: Design | None = None) -> Trial:
         """Appends one finished episode and passes it on.
 
         Args:
             actions: the effective actions; design and hash are derived from them.
             outcome: what its evaluation gave.
             draws: how many draws that rests on; ``None``: all.
+            built: the design of the actions, for whoever has it.
         """
-        state = DesignState(self.task.scenario).replay(actions)
-        design = state.design() if state.done else None
+        state = DesignState(self.task.scenario).replay(actions) if built is None else None
+        design = state.design() if state is not None and state.done else built
         design_hash = design.hash if design is not None else ""
         measured = full_draws(self.task.scenario) if draws is None else draws
         known = self._known.get(design_hash)
