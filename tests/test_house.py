@@ -29,7 +29,7 @@ FLOORS = (
     ("qumos_env.scenario",),
     ("qumos_env.hardware",),
     ("qumos_env.design", "qumos_env.simulation"),
-    ("qumos_env.files", "qumos_env.html", "qumos_env.registration", "qumos_env.seeds"),
+    ("qumos_env.files", "qumos_env.html", "qumos_env.records", "qumos_env.registration", "qumos_env.seeds"),
     ("qumos_env.errors",),
 )
 DOOR = "qumos_env"  # hands out what the rooms hold, to those outside the package
