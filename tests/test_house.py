@@ -104,7 +104,7 @@ def test_no_imports_run_in_a_circle() -> None:
 def test_few_modules_lie_flat() -> None:
     """The folder list is the architecture."""
     assert len(FLOORS) <= 12
-    for package, most in (("qumos_env", 5), ("qumos_env/attacks", 4)):
+    for package, most in (("qumos_env", 6), ("qumos_env/attacks", 4)):
         flat = [path.stem for path in (ROOT / package).glob("*.py") if path.stem != "__init__"]
         assert len(flat) <= most, flat
 
