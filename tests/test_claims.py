@@ -10,8 +10,8 @@ import pytest
 from planted import named
 
 from qumos_env.attacks.confidentiality import theft
-from qumos_env.attacks.confidentiality.stealing import AUDIT_EFFORT
 from qumos_env.audit import admission
+from qumos_env.audit.admission import EFFORT
 from qumos_env.audit.claims import (
     CLAIM_SEED,
     VALIDATION_SEED,
@@ -79,7 +79,7 @@ def test_the_audited_reward_takes_the_audits_thief(smoke: Scenario) -> None:
     evaluator = Evaluator(scenario)
     for seed, reward, audited, strongest in zip((7, 8), found.reward, found.audited, found.audited_theft, strict=True):
         evaluation = evaluator.evaluate(design, seed=seed, rows="test", limits=False)
-        measurements = theft.run(Service.train(evaluator.workload, design, seed, "test"), effort=AUDIT_EFFORT).measurements
+        measurements = theft.run(Service.train(evaluator.workload, design, seed, "test"), effort=EFFORT).measurements
         best = named(measurements)["best thief: accuracy"]
         assert reward == evaluation.reward
         assert strongest == pytest.approx(best.interval.mean) and strongest >= evaluation.theft - 1e-12

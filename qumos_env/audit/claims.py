@@ -2,7 +2,8 @@
 
 What a search reports of its best design is too good by the luck of the best of many, and theft in a reward is only as strong as the thief
 of rewards. A claim is measured on the test split under seeds that no search uses: by the scenario's reward, and by its *audited* reward.
-There the strongest thief of an audit, or the control beside it, takes the place of the reward's own where it is the stronger.
+There the strongest thief of an audit (with the effort of admission: no restarts, twice the steps), or the control beside it, takes the place
+of the reward's own where it is the stronger.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from ..attacks.confidentiality import theft
-from ..attacks.confidentiality.stealing import AUDIT_EFFORT, Effort
+from ..attacks.confidentiality.stealing import Effort
 from ..design import Design
 from ..errors import QumosError
 from ..evaluation.evaluator import Evaluator
@@ -28,6 +29,7 @@ from ..evaluation.statistics import Interval, mean_interval
 from ..files import read_bytes, write_text
 from ..records import Record, parse
 from ..scenario import Scenario, list_scenarios, load_scenario
+from .admission import EFFORT
 from .processes import Progress, in_processes, silent
 
 CLAIM_SEED, VALIDATION_SEED = 3_000_000, 4_000_000
@@ -264,7 +266,7 @@ def _measured(evaluator: Evaluator, job: tuple[Design, int]) -> tuple[float, ...
     return evaluation.reward, audited, evaluation.accuracy, evaluation.theft, max(thief, evaluation.theft), evaluation.cost
 
 
-def audited_theft(evaluator: Evaluator, design: Design, seed: int, effort: Effort = AUDIT_EFFORT) -> tuple[float, float]:
+def audited_theft(evaluator: Evaluator, design: Design, seed: int, effort: Effort = EFFORT) -> tuple[float, float]:
     """Accuracies on the test split of an audit's best thief and of the control beside it, averaged over the draws of ``seed``."""
     service = Service.train(evaluator.workload, design, seed, "test")
     best = next(one for one in theft.run(service, effort=effort).measurements if one.case == theft.BEST)
