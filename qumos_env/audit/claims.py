@@ -2,8 +2,8 @@
 
 What a search reports of its best design is too good by the luck of the best of many, and theft in a reward is only as strong as the thief
 of rewards. A claim is measured on the test split under seeds that no search uses: by the scenario's reward, and by its *audited* reward.
-There the strongest thief of an audit (with the effort of admission: no restarts, twice the steps), or the control beside it, takes the place
-of the reward's own where it is the stronger.
+There the strongest thief of an audit, or the control beside it, takes the place of the reward's own where it is the stronger. Audits of
+claims are many and try as hard as those of admission: no restarts, twice the steps.
 """
 
 from __future__ import annotations
