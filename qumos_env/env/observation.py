@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from ..design.gates import REGISTRY
+from ..evaluation.evaluator import Evaluation
 from ..scenario import Scenario
 from ..scenario.providers import Provider
 from .actions import DesignState
 
 _PHASES = ("cut", "assign", "gates", "done")
-_PROVIDER_FIGURES = 10
+PROVIDER_FIGURES = 10
+MEASURED_FIGURES = 5
 # Rates, dollars per 1,000 shots and seconds that make half of the scale.
 _HALF_ONE_QUBIT, _HALF_TWO_QUBIT, _HALF_READOUT, _HALF_DOLLARS, _HALF_QUEUE = 1e-3, 1e-2, 1e-2, 1.0, 600.0
-_GATES_SEEN = 8  # counts of one gate kind on one qubit are scaled by this and clipped at 1
+GATES_SEEN = 8  # counts of one gate kind on one qubit are scaled by this and clipped at 1
 
 
 class ObservationEncoder:
@@ -33,7 +35,7 @@ class ObservationEncoder:
         self._shares = self._assignment + rules.max_parts * len(scenario.providers)
         self._counts = self._shares + 4
         self._providers = self._counts + len(REGISTRY) * rules.qubits
-        self._last = self._providers + len(scenario.providers) * _PROVIDER_FIGURES
+        self._last = self._providers + len(scenario.providers) * PROVIDER_FIGURES
         self._figures: dict[str, np.ndarray] = {}
 
     def size(self, n_actions: int) -> int:
@@ -54,7 +56,7 @@ class ObservationEncoder:
         vector[self._shares + 2] = state.trainable
         vector[self._shares + 3] = state.shots is not None
         if state.gates:
-            vector[self._counts : self._providers] = np.minimum(state.counts.ravel() / _GATES_SEEN, 1.0)
+            vector[self._counts : self._providers] = np.minimum(state.counts.ravel() / GATES_SEEN, 1.0)
         vector[self._providers : self._last] = self._of_providers(state.scenario)
         if state.history:
             vector[self._last + state.history[-1]] = 1
@@ -89,3 +91,14 @@ def provider_figures(provider: Provider) -> np.ndarray:
     )
     limits = [min(1.0, provider.max_qubits / 20), min(1.0, provider.max_parts / 8), len(set(provider.gates)) / len(REGISTRY)]
     return np.array([*limits, provider.mid_circuit_measurement, *(value / (value + half) for value, half in amounts)], np.float32)
+
+
+def measured_figures(evaluation: Evaluation | None, count: int) -> np.ndarray:
+    """What an agent sees of the measurements of a finished design, float32 ``[5]`` in [0, 1]; zeros before there are any.
+
+    Share of the ``count`` draws that were measured, reward, its standard error, accuracy, theft; clipped.
+    """
+    if evaluation is None:
+        return np.zeros(MEASURED_FIGURES, np.float32)
+    found = [evaluation.draws / count, evaluation.reward, evaluation.reward_se, evaluation.accuracy, evaluation.theft]
+    return np.nan_to_num(np.clip(np.array(found, np.float32), 0, 1))
