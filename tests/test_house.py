@@ -13,7 +13,7 @@ from qumos_env.design.circuits import part_fragments
 from qumos_env.design.encodings import AXES, ENCODINGS, Axis, Encoding
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.evaluator import Evaluator
-from qumos_env.evaluation.terms import TERMS, Subject, TermResult, term
+from qumos_env.evaluation.terms import TERMS, Evidence, Observed, TermResult, term
 from qumos_env.scenario import Scenario, parse_scenario
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ FLOORS = (
     ("qumos_env.scenario",),
     ("qumos_env.hardware",),
     ("qumos_env.design", "qumos_env.simulation"),
-    ("qumos_env.files", "qumos_env.html", "qumos_env.registration", "qumos_env.seeds"),
+    ("qumos_env.files", "qumos_env.html", "qumos_env.records", "qumos_env.registration", "qumos_env.seeds"),
     ("qumos_env.errors",),
 )
 DOOR = "qumos_env"  # hands out what the rooms hold, to those outside the package
@@ -104,7 +104,7 @@ def test_no_imports_run_in_a_circle() -> None:
 def test_few_modules_lie_flat() -> None:
     """The folder list is the architecture."""
     assert len(FLOORS) <= 12
-    for package, most in (("qumos_env", 5), ("qumos_env/attacks", 4)):
+    for package, most in (("qumos_env", 6), ("qumos_env/attacks", 4)):
         flat = [path.stem for path in (ROOT / package).glob("*.py") if path.stem != "__init__"]
         assert len(flat) <= most, flat
 
@@ -139,9 +139,9 @@ def test_a_reward_term_comes_in_through_its_registry(monkeypatch: pytest.MonkeyP
         monkeypatch.setitem(TERMS, name, one)  # put back afterwards, with what is added below
 
     @term("brevity")
-    def brevity(subject: Subject) -> TermResult:
-        spared = 1 - len(subject.service.design.gates) / float(subject.scenario.extensions["brevity"]["gates"])
-        return TermResult({"spared": np.full(len(subject.draws), spared)}, lambda _, mean: mean["spared"], {"gates": 2})
+    def brevity(evidence: Evidence, _: Observed) -> TermResult:
+        spared = 1 - len(evidence.design.gates) / float(evidence.scenario.extensions["brevity"]["gates"])
+        return TermResult({"spared": np.full(len(evidence.draws), spared)}, lambda _, mean: mean["spared"], {"gates": 2})
 
     try:
         found = Evaluator(scenario).evaluate(DESIGN)

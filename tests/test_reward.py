@@ -164,9 +164,7 @@ def test_a_stronger_thief_never_pays(
 
 
 @given(weights=WEIGHTS, accuracies=st.tuples(SHARES, SHARES), theft=SHARES, chance=CHANCES, auc=SHARES)
-def test_a_better_model_never_costs(
-    weights: list[float], accuracies: tuple[float, float], theft: float, chance: float, auc: float
-) -> None:
+def test_a_better_model_never_costs(weights: list[float], accuracies: tuple[float, float], theft: float, chance: float, auc: float) -> None:
     """With thief and privacy unchanged."""
     assume(accuracies[0] != accuracies[1])
     low, high = (sum(reward_parts(Measured(a, theft, chance, auc, 0.0), section(weights)).values()) for a in sorted(accuracies))

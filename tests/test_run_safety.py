@@ -207,9 +207,7 @@ def holder(finished: Path) -> Iterator[subprocess.Popen[str]]:
 class TestLock:
     """One driver at a time."""
 
-    def test_a_second_driver_is_sent_away(
-        self, finished: Path, holder: subprocess.Popen[str], capfd: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_second_driver_is_sent_away(self, finished: Path, holder: subprocess.Popen[str], capfd: pytest.CaptureFixture[str]) -> None:
         before = content(finished)
         for command in (lambda: resume(finished, "--budget", "9"), lambda: train(finished, "--force"), lambda: resume(finished)):
             assert command() == 2
@@ -407,10 +405,7 @@ class TestAborts:
     def test_a_disk_that_is_full_for_the_trace_as_well(self, tmp_path: Path) -> None:
         # The size limit of a process stands for the disk: the trace, or the cache, is the first file to reach it.
         limited = (
-            "import resource, sys\n"
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
-            "from training.cli import main\n"
-            "main()\n"
+            "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\nfrom training.cli import main\nmain()\n"
         )
         run = tmp_path / "run"
         small = ["--scenario", "iris-smoke", "--workers", "0", "--contenders", "2", "--test-seeds", "2", "--random-budget", "0"]

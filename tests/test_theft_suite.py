@@ -22,9 +22,8 @@ from qumos_env.attacks.results import Measurement
 from qumos_env.design import Design
 from qumos_env.design.gate_cuts import cut_angles
 from qumos_env.errors import QumosError
+from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.evaluation.service import Service
-from qumos_env.evaluation.terms import Subject
-from qumos_env.evaluation.theft import theft as theft_term
 from qumos_env.evaluation.thief import AUDIT_TIERS, TIERS, Thief, ThiefRows, nearest_mean_logits
 from qumos_env.evaluation.workload import Workload
 from qumos_env.model.cutting.estimator import CutEngine
@@ -98,9 +97,9 @@ def test_an_audit_shows_no_less_than_a_reward(parity: Service, make_victim: Call
     """The same rows and seed: on the test split, for designs that leak and designs that do not."""
     for design in (HOLDS_PARITY, SPLIT, Design((0, 0, 1, 1), ("aurora", "borealis"), gates("ry 0"))):
         victim = make_victim(design)
-        subject = Subject(victim, victim.workload.draws(victim.seed, "test"), "test")
+        rewarded = Evaluator(victim.scenario).evaluate(design, seed=victim.seed, rows="test")
         audited = named(theft.run(victim, effort=Effort(1, 1)).measurements)["best thief: accuracy"]
-        assert audited.interval.mean >= theft_term(subject).draws["theft"].mean() - 1e-12
+        assert audited.interval.mean >= rewarded.theft - 1e-12
 
 
 def test_who_holds_everything_has_the_model(measurements: dict[str, Measurement], parity: Service) -> None:

@@ -21,9 +21,7 @@ class Display:
 
     def __init__(self, quiet: bool = False) -> None:
         # A descriptor of its own: the agents silence descriptor 2 while Ray starts.
-        self.console = Console(
-            file=os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace"), quiet=quiet, highlight=False
-        )
+        self.console = Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace"), quiet=quiet, highlight=False)
         self.out = Console(highlight=False)
 
     def note(self, text: str) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from agents import SearchSummary, SearchTask, Trial, load_agent
 from agents.baselines import Baseline, baselines, starting_points
 from agents.pool import EvaluationPool
-from agents.records import parse
 from qumos_env import Design, Evaluator, load_scenario
 from qumos_env.errors import QumosError, one_line
 from qumos_env.evaluation.cache import set_aside_damaged
+from qumos_env.records import parse
 from qumos_env.scenario import Scenario
 
 from .display import Display, Work, duration

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from .terms import Subject, TermResult, term
+import numpy as np
+
+from .terms import Evidence, Observed, Subject, TermResult, term
 
 
-@term("accuracy", always=True)
-def accuracy(subject: Subject) -> TermResult:
+def _of_service(subject: Subject) -> Observed:
+    right = subject.answers("score").argmax(axis=-1) == subject.together("score_labels")
+    return {"accuracy": np.mean(right, axis=-1)}
+
+
+@term("accuracy", observe=_of_service, always=True)
+def accuracy(evidence: Evidence, observed: Observed) -> TermResult:
     """Reports ``accuracy``, and ``chance``, the majority frequency of the scored rows."""
-    return TermResult({"accuracy": subject.accuracy}, lambda standing, _: standing.learned, {"chance": subject.chance})
+    return TermResult({"accuracy": observed["accuracy"]}, lambda standing, _: standing.learned, {"chance": evidence.chance})

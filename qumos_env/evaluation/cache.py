@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -54,10 +54,14 @@ class EvaluationCache:
 
     def put(self, key: str, value: str) -> None:
         """Stores ``value``."""
-        self._memory[key] = value
+        self.put_all({key: value})
+
+    def put_all(self, values: Mapping[str, str]) -> None:
+        """Stores ``values`` by key, all or none."""
+        self._memory.update(values)
         if self.path is not None:
             with self._connected() as connection:
-                connection.execute("INSERT OR REPLACE INTO evaluations VALUES (?, ?)", (key, value))
+                connection.executemany("INSERT OR REPLACE INTO evaluations VALUES (?, ?)", list(values.items()))
 
 
 def set_aside_damaged(path: str | Path) -> Path | None:

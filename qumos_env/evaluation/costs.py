@@ -8,7 +8,7 @@ from ..design import Design
 from ..hardware.estimate import estimate_parts, inference_job, training_job
 from ..scenario import Scenario
 from ..scenario.providers import device_profiles
-from .terms import Subject, TermResult, term
+from .terms import Evidence, Observed, TermResult, term
 
 GATE_CUT_OVERHEAD = 9  # shots per cut, the same for every cut angle
 
@@ -76,13 +76,13 @@ def design_cost(design: Design, scenario: Scenario) -> float:
 
 
 @term("cost", always=True)
-def cost(subject: Subject) -> TermResult:
+def cost(evidence: Evidence, _: Observed) -> TermResult:
     """Reports ``cost`` in the reward's unit, and ``running``: see ``RunningCosts``, empty where a provider names no device.
 
     Native gates are counted in a search and transpiled for the test rows.
     """
-    scenario, design = subject.scenario, subject.service.design
-    estimates = running_costs(design, scenario, quick=subject.rows == "search")
+    scenario, design = evidence.scenario, evidence.design
+    estimates = running_costs(design, scenario, quick=evidence.rows == "search")
     running = {} if estimates is None else estimates.to_dict()
     unit = scenario.reward.cost_unit
     spent = design_cost(design, scenario) if unit == "gates" else running[f"query_{unit}"]

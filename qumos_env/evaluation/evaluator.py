@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from .cache import EvaluationCache
 from .reward import Standing, blend_of
 from .service import Service
 from .statistics import jackknife_error
-from .terms import Fact, Subject, TermResult, terms_of
+from .terms import Evidence, Fact, Subject, TermResult, terms_of
 from .workload import Rows, Workload
 
 __all__ = ["Evaluation", "Evaluator", "accuracy", "checked_seed", "costs", "extraction", "membership", "outage", "theft"]
@@ -131,58 +131,95 @@ class Evaluator:
     def _identity(self) -> str:
         return f"{EVALUATION_VERSION}/{self.scenario.hash}/{self.workload.digest}"
 
-    def evaluate(self, design: Design, *, seed: int | None = None, rows: Rows = "search", limits: bool = True) -> Evaluation:
-        """Trains and attacks ``design`` on the K common redraws.
+    def evaluate(
+        self, design: Design, *, seed: int | None = None, rows: Rows = "search", limits: bool = True, draws: int | None = None
+    ) -> Evaluation:
+        """Trains and attacks ``design`` on the K common redraws, or on the first few of them.
+
+        What was measured on fewer draws is not measured again for more, as long as the cache has it; the result has the same bits.
 
         Args:
             design: the design.
             seed: of draws, initial angles and thieves; default the scenario's. It is never the seed of an episode.
             rows: ``search`` scores on held-out rows of each draw; ``test`` on the fixed test split, for reports only.
             limits: hold the design against the scenario's limits (references such as the centralised model are not).
+            draws: how many, default all K; see ``Scenario.draw_levels``.
 
         Raises:
-            QumosError: the design does not fit the scenario.
+            QumosError: the design does not fit the scenario, or ``draws`` does not.
             EvaluationFailure: its training, or a thief's, diverged.
         """
         if rows not in ("search", "test"):
             raise QumosError(f"rows is {rows!r}, choose search or test")
         self.scenario.check_design(design, limits=limits)
         seed = self.scenario.seed if seed is None else checked_seed(seed)
+        count = self.scenario.draws.count if draws is None else self.scenario.checked_draws(draws)
         key = f"{self._identity}/{design.hash}/{rows}/{seed}"
-        found = self._cache.get(key)
+        name = key if count == self.scenario.draws.count else f"{key}/{count} draws"
+        found = self._cache.get(name)
         if found is not None:
             try:
                 return Evaluation.from_json(found)
             except ValueError:
                 pass  # an unreadable entry is measured again and replaced
         with threadpool_limits(1):
-            evaluation = self._measure(design, seed, rows)
-        self._cache.put(key, evaluation.to_json())
+            observed = self._observed(design, seed, rows, count, key)
+            evaluation = self._judged(Evidence(design, self.workload, seed, rows, self.workload.draws(seed, rows)[:count], observed))
+        self._cache.put(name, evaluation.to_json())
         return evaluation
 
-    def _measure(self, design: Design, seed: int, rows: Rows) -> Evaluation:
-        subject = Subject(Service.train(self.workload, design, seed, rows), self.workload.draws(seed, rows), rows)
-        results = {one.name: one.measure(subject) for one in self._terms}
-        rewards = self._shares(subject, results, np.ones(len(subject.draws), bool))
+    def _observed(self, design: Design, seed: int, rows: Rows, count: int, key: str) -> dict[str, dict[str, np.ndarray]]:
+        """What the terms observe of the first ``count`` draws: what the cache has of them, and the rest measured."""
+        known = self._known(key, count)
+        if len(known) == count:
+            return _joined(known)
+        numbers = range(len(known), count)
+        service = Service.train(self.workload, design, seed, rows, numbers)
+        subject = Subject(service, self.workload.draws(seed, rows)[numbers.start : numbers.stop], rows)
+        observed = {one.name: dict(one.observe(subject)) for one in self._terms}
+        if count < self.scenario.draws.count:
+            # Nobody goes on from all K draws.
+            self._cache.put_all({f"{key}/draw {number}": _as_text(observed, place) for place, number in enumerate(numbers)})
+        return observed if not known else _joined([*known, *(_of_draw(observed, place) for place in range(len(numbers)))])
+
+    def _known(self, key: str, count: int) -> list[_Observations]:
+        """What the cache has of the first draws, up to the first that it lacks."""
+        found: list[_Observations] = []
+        for number in range(count):
+            text = self._cache.get(f"{key}/draw {number}")
+            if text is None:
+                break
+            try:
+                one = {name: {what: np.asarray(values, float) for what, values in of.items()} for name, of in json.loads(text).items()}
+            except (ValueError, TypeError, AttributeError):
+                break  # an unreadable entry is measured again and replaced
+            if one.keys() != {term.name for term in self._terms} or (found and _shapes(one) != _shapes(found[0])):
+                break
+            found.append(one)
+        return found
+
+    def _judged(self, evidence: Evidence) -> Evaluation:
+        results = {one.name: one.judge(evidence, evidence.observed[one.name]) for one in self._terms}
+        rewards = self._shares(evidence, results, np.ones(len(evidence.draws), bool))
         reward = sum(rewards.values())
         if not np.isfinite(reward):
             raise EvaluationFailure(f"the reward is {reward}")
-        units = subject.units
+        units = evidence.units
         left_out = range(units[-1] + 1) if units[-1] > 0 else ()
-        leave_one_out = [sum(self._shares(subject, results, units != unit).values()) for unit in left_out]
+        leave_one_out = [sum(self._shares(evidence, results, units != unit).values()) for unit in left_out]
         measured: dict[str, Fact] = {}
         per_draw: dict[str, list[float]] = {}
         for result in results.values():
             for name, values in result.draws.items():
-                measured[name], measured[f"{name}_se"] = float(values.mean()), subject.standard_error(values)
+                measured[name], measured[f"{name}_se"] = float(values.mean()), evidence.standard_error(values)
                 per_draw[name] = values.tolist()
             measured.update(result.facts)
         return Evaluation(
-            design_hash=design.hash,
+            design_hash=evidence.design.hash,
             scenario=self.scenario.name,
-            rows=rows,
-            seed=seed,
-            draws=len(subject.draws),
+            rows=evidence.rows,
+            seed=evidence.seed,
+            draws=len(evidence.draws),
             reward=float(reward),
             reward_se=jackknife_error(np.array(leave_one_out)),
             rewards=rewards,
@@ -190,14 +227,34 @@ class Evaluator:
             per_draw=per_draw,
         )
 
-    def _shares(self, subject: Subject, results: Mapping[str, TermResult], keep: np.ndarray) -> dict[str, float]:
+    def _shares(self, evidence: Evidence, results: Mapping[str, TermResult], keep: np.ndarray) -> dict[str, float]:
         """The parts of the reward from the draws in ``keep``, bool ``[K]``."""
-        standing = Standing(float(subject.accuracy[keep].mean()), subject.chance, self._blend)
+        standing = Standing(float(evidence.accuracy[keep].mean()), evidence.chance, self._blend)
         parts = {}
         for name, result in results.items():
             means = {key: float(values[keep].mean()) for key, values in result.draws.items()}
             parts[name] = self.scenario.reward.weight(name) * result.share(standing, means)
         return parts
+
+
+_Observations = dict[str, dict[str, np.ndarray]]
+"""By the terms' names; of one draw, or with a leading axis of several."""
+
+
+def _of_draw(observed: _Observations, place: int) -> _Observations:
+    return {name: {what: values[place] for what, values in of.items()} for name, of in observed.items()}
+
+
+def _as_text(observed: _Observations, place: int) -> str:
+    return json.dumps({name: {what: values[place].tolist() for what, values in of.items()} for name, of in observed.items()})
+
+
+def _shapes(observed: _Observations) -> dict[tuple[str, str], tuple[int, ...]]:
+    return {(name, what): values.shape for name, of in observed.items() for what, values in of.items()}
+
+
+def _joined(draws: Sequence[_Observations]) -> _Observations:
+    return {name: {what: np.stack([one[name][what] for one in draws]) for what in of} for name, of in draws[0].items()}
 
 
 def checked_seed(seed: int) -> int:

@@ -8,34 +8,38 @@ from __future__ import annotations
 
 import numpy as np
 
+from .choice import Accuracies, strongest
 from .controls import CLONE_LAYERS, QNN_CONTROL, reference_qnn
 from .reward import Standing
-from .surrogates import as_told, log_odds, unaided
-from .terms import Means, Subject, TermResult, term
+from .surrogates import ANSWERS, as_told, log_odds, unaided
+from .terms import Evidence, Means, Observed, Subject, TermResult, term
 
 
-@term("extraction")
-def extraction(subject: Subject) -> TermResult:
-    """Reports ``extraction``, the accuracy of the best clone, and ``extraction_model``, its name.
-
-    A rational adversary keeps the no-loot control where that is better.
-    """
+def _clones(subject: Subject) -> Observed:
     scenario, service = subject.scenario, subject.service
-    asked = service.workload.questions(service.seed, subject.rows)
+    asked = subject.questions
     answers = as_told(subject.answers_to(asked.encoded, "answers to a customer"), scenario.threat.answers)
     model = reference_qnn(scenario, service.n_classes, CLONE_LAYERS)
     trained = model.train_towards(asked.own, answers, subject.keys("clone"), steps=scenario.threat.steps)
     clones = {QNN_CONTROL: model.probabilities(trained, asked.own_targets)}
-    fitted = unaided(asked.kernels, {"answers": log_odds(answers)})
+    fitted = unaided(asked.kernels, {ANSWERS: log_odds(answers)})
     clones |= {name: scores[:, asked.raw.shape[1] :] for name, scores in fitted.items()}
-    tuning = asked.tuning.shape[1]
     truth = np.concatenate([service.labels[asked.tuning], subject.together("score_labels")], axis=1)
-    right = {name: scores.argmax(axis=-1) == truth for name, scores in clones.items()}
-    best = max(right, key=lambda name: float(right[name][:, :tuning].mean()))
-    found, facts = {"extraction": right[best][:, tuning:].mean(axis=1)}, {"extraction_model": best}
+    return {name: Accuracies.of(scores.argmax(axis=-1), truth, asked.tuning.shape[1]).pairs for name, scores in clones.items()}
+
+
+@term("extraction", observe=_clones)
+def extraction(evidence: Evidence, observed: Observed) -> TermResult:
+    """Reports ``extraction``, the accuracy of the best clone, and ``extraction_model``, its name.
+
+    A rational adversary keeps the no-loot control where that is better.
+    """
+    clones = {name: Accuracies.from_pairs(pairs) for name, pairs in observed.items()}
+    best = strongest(clones)
+    found, facts = {"extraction": clones[best].scored}, {"extraction_model": best}
     rivals = ["extraction"]
-    if scenario.threat.thief == "rational":
-        found["control"] = subject.control.accuracies
+    if evidence.scenario.threat.thief == "rational":
+        found["control"] = evidence.control.accuracies
         rivals.append("control")
 
     def share(standing: Standing, means: Means) -> float:

@@ -9,6 +9,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 
+from .scaling import of_unit_norm, positive, standardised
+
 _RIDGES = 10.0 ** np.arange(-6, 3.1, 0.5)
 
 
@@ -47,19 +49,9 @@ def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) 
 
 def _scales(rows: np.ndarray, n_qubits: int) -> Iterator[np.ndarray]:
     """``rows`` in every scale, centred and of mean squared norm 1."""
-    centred = rows - rows.mean(axis=0)
-    yield _normalised(centred)
-    yield _normalised(centred / _positive(centred.std(axis=0)))
+    yield of_unit_norm(rows - rows.mean(axis=0))
+    yield of_unit_norm(standardised(rows))
     for components in (n_qubits, 2 * n_qubits):
         if components <= min(rows.shape):
             found = PCA(components, svd_solver="full").fit_transform(rows)
-            yield _normalised(found / _positive(found.std(axis=0)))
-
-
-def _normalised(rows: np.ndarray) -> np.ndarray:
-    return rows / _positive(np.sqrt(np.mean(np.sum(rows**2, axis=1))))
-
-
-def _positive(scale: np.ndarray) -> np.ndarray:
-    """``scale``; infinite where it is 0 but for rounding, so that what does not vary vanishes."""
-    return np.where(scale > 1e-9 * np.max(scale, initial=0.0), scale, np.inf)
+            yield of_unit_norm(found / positive(found.std(axis=0)))

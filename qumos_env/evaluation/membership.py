@@ -23,7 +23,7 @@ from sklearn.neural_network import MLPClassifier
 
 from ..errors import QumosError
 from .roc import auc
-from .terms import Subject, TermResult, term
+from .terms import Evidence, Observed, Subject, TermResult, term
 from .workload import PreparedDraw
 
 OFFLINE_A = 0.3
@@ -187,17 +187,19 @@ def _check(target: np.ndarray, shadow: np.ndarray, member: np.ndarray, online: b
         raise QumosError(f"row {int((inside == 0).argmax())} trained no shadow model, at least one with it is needed")
 
 
-@term("membership", always=True)
-def membership(subject: Subject) -> TermResult:
+def _losses(subject: Subject) -> Observed:
+    sides = {"inside": ("train", "train_labels"), "outside": ("nonmembers", "nonmember_labels")}
+    return {side: loss_scores(subject.answers(name), subject.together(labels)) for side, (name, labels) in sides.items()}
+
+
+@term("membership", observe=_losses, always=True)
+def membership(evidence: Evidence, observed: Observed) -> TermResult:
     """Reports ``membership_auc`` of the scenario's attack on the train rows and fresh rows of the same classes.
 
     With LiRA the draws are each other's shadows, which makes the standard error too small by up to the square root of two.
     """
-    inside, outside = (
-        loss_scores(subject.answers(name), subject.together(labels))
-        for name, labels in (("train", "train_labels"), ("nonmembers", "nonmember_labels"))
-    )
-    aucs = _lira(inside, outside, subject.draws) if subject.scenario.threat.membership == "lira" else list(map(auc, inside, outside))
+    inside, outside = observed["inside"], observed["outside"]
+    aucs = _lira(inside, outside, evidence.draws) if evidence.scenario.threat.membership == "lira" else list(map(auc, inside, outside))
     return TermResult({"membership_auc": np.array(aucs)}, lambda standing, mean: standing.learned * privacy(mean["membership_auc"]))
 
 

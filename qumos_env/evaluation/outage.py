@@ -13,8 +13,8 @@ from ..model.measured import MeasuredCircuits
 from ..model.qnn import QNN
 from ..model.stack import CircuitStack
 from ..model.training import Parameters, one_hot, train_stack
-from .terms import Subject, TermResult, term
-from .workload import split_accuracy
+from .choice import Accuracies
+from .terms import Evidence, Observed, Subject, TermResult, term
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,20 +137,22 @@ def outage_answers(
     return {provider: FALLBACKS[fallback](one) for provider, one in found.items()}
 
 
-@term("resilience")
-def resilience(subject: Subject) -> TermResult:
-    """Reports ``fallback``, the owner's accuracy without the provider whose outage costs most, and ``fallback_provider``.
-
-    The missing readouts are taken at their training mean; the provider is chosen on the tuning rows.
-    """
+def _without_providers(subject: Subject) -> Observed:
     service = subject.service
     rows = np.concatenate([subject.together("tuning"), subject.together("score")], axis=1)
     train = subject.together("train"), subject.together("train_labels")
     answers = outage_answers(service.model, service.trained, *train, rows, subject.keys("outage"), "mean")
-    found = {
-        provider: np.array([split_accuracy(mine, draw) for mine, draw in zip(given.argmax(axis=-1), subject.draws, strict=True)])
-        for provider, given in answers.items()
-    }
-    worst = min(found, key=lambda provider: float(found[provider][:, 0].mean()))
-    draws = {"fallback": found[worst][:, 1]}
+    truth, tuning = subject.together("target_labels"), subject.together("tuning_labels").shape[1]
+    return {provider: Accuracies.of(given.argmax(axis=-1), truth, tuning).pairs for provider, given in answers.items()}
+
+
+@term("resilience", observe=_without_providers)
+def resilience(_: Evidence, observed: Observed) -> TermResult:
+    """Reports ``fallback``, the owner's accuracy without the provider whose outage costs most, and ``fallback_provider``.
+
+    The missing readouts are taken at their training mean; the provider is chosen on the tuning rows.
+    """
+    found = {provider: Accuracies.from_pairs(pairs) for provider, pairs in observed.items()}
+    worst = min(found, key=lambda provider: float(found[provider].tuning.mean()))
+    draws = {"fallback": found[worst].scored}
     return TermResult(draws, lambda standing, mean: standing.kept(mean["fallback"]), {"fallback_provider": worst})

@@ -31,6 +31,7 @@ class Service:
         trained: parameters of the K models, with a leading axis.
         rows: row numbers of every draw; ``score`` are rows that an adversary may use as queries, figures are scored on ``test``.
         preprocessors: the owner's, one per draw, fitted on its train rows.
+        first: number of the first draw; its seeds go by these numbers.
     """
 
     workload: Workload
@@ -39,9 +40,10 @@ class Service:
     trained: Parameters
     rows: tuple[Draw, ...]
     preprocessors: tuple[Preprocessor, ...]
+    first: int = 0
 
     @classmethod
-    def train(cls, workload: Workload, design: Design, seed: int, rows: Rows = "search") -> Service:
+    def train(cls, workload: Workload, design: Design, seed: int, rows: Rows = "search", numbers: range | None = None) -> Service:
         """Trains ``design`` on the K draws of ``seed``: the same models that an evaluation with that seed measures.
 
         Args:
@@ -49,19 +51,27 @@ class Service:
             design: the design.
             seed: of draws and initial angles.
             rows: for which rows the draws are prepared; the models are the same.
+            numbers: of the draws, one after the other; default all. A model does not depend on which others are trained with it.
 
         Raises:
             EvaluationFailure: a training diverged.
         """
         draws, model = workload.draws(seed, rows), workload.model(design)
+        first = 0 if numbers is None else numbers.start
+        draws = draws if numbers is None else draws[first : numbers.stop]
         inputs, labels = (np.stack([getattr(draw, name) for draw in draws]) for name in ("train", "train_labels"))
         trained = model.train_many(inputs, labels, [draw.key for draw in draws])
-        return cls(workload, seed, model, trained, tuple(draw.rows for draw in draws), tuple(draw.owner for draw in draws))
+        return cls(workload, seed, model, trained, tuple(draw.rows for draw in draws), tuple(draw.owner for draw in draws), first)
 
     @property
     def scenario(self) -> Scenario:
         """The scenario that it serves."""
         return self.workload.scenario
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of the draws."""
+        return range(self.first, self.first + len(self.rows))
 
     @property
     def design(self) -> Design:
@@ -101,7 +111,9 @@ class Service:
         found = [getattr(draw, name) for draw in self.rows]
         size = min(min(map(len, found)), most or len(self.labels))
         if any(len(one) > size for one in found):
-            found = [np.random.default_rng([self.seed, k, label("shortened rows")]).permutation(one) for k, one in enumerate(found)]
+            found = [
+                np.random.default_rng([self.seed, k, label("shortened rows")]).permutation(one) for k, one in enumerate(found, self.first)
+            ]
         return np.stack([one[:size] for one in found])
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
@@ -118,4 +130,4 @@ class Service:
 
     def keys(self, use: str) -> Sequence[Sequence[int]]:
         """Seeds, one per draw, for the randomness that ``use`` names."""
-        return [(self.seed, index, label(use)) for index in range(len(self.rows))]
+        return [(self.seed, number, label(use)) for number in self.numbers]

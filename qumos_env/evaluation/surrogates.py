@@ -33,6 +33,7 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import kneighbors_graph
 
 from ..model.training import one_hot
+from .scaling import of_unit_norm, standardised
 
 RIDGES = 10.0 ** np.arange(-3, 1.1)
 """In units of the kernel's mean diagonal."""
@@ -48,36 +49,45 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Kernels:
-    """Candidate kernels for K draws.
+    """Candidate kernels for K draws: ``values``, or with ``products`` these with the products added in every weight.
 
     Attributes:
         values: ``[K, candidates, rows, own]``, between all rows and the few that have a goal, which come first.
+        products: of features more, ``[K, rows, own]``, see ``inner_products``.
     """
 
     values: np.ndarray
+    products: np.ndarray | None = None
+
+    @cached_property
+    def _between_own(self) -> np.ndarray:
+        """``[K, candidates, own, own]``."""
+        own = self.values.shape[-1]
+        alone = self.values[:, :, :own]
+        if self.products is None:
+            return alone
+        return np.concatenate([alone + weight * self.products[:, None, :own] for weight in _WEIGHTS], axis=1)
 
     @cached_property
     def diagonal(self) -> np.ndarray:
         """Mean of the diagonal over the own rows, ``[K, candidates]``; it scales the ridge and the constant feature."""
-        own = self.values.shape[-1]
-        return np.maximum(np.einsum("kcii->kc", self.values[:, :, :own]) / own, _TINY)
+        return np.maximum(np.einsum("kcii->kc", self._between_own) / self.values.shape[-1], _TINY)
 
     @cached_property
     def inverses(self) -> np.ndarray:
         """(K + λ)⁻¹ for every ridge, ``[K, candidates · ridges, own, own]``."""
         own = self.values.shape[-1]
-        eigenvalues, vectors = np.linalg.eigh(self.values[:, :, :own] + self.diagonal[:, :, None, None])
+        eigenvalues, vectors = np.linalg.eigh(self._between_own + self.diagonal[:, :, None, None])
         ridges = RIDGES[:, None] * self.diagonal[:, :, None, None]
         damped = 1 / (np.maximum(eigenvalues, 0)[:, :, None] + ridges)
         found = (vectors[:, :, None] * damped[:, :, :, None, :]) @ vectors[:, :, None].swapaxes(-1, -2)
         return found.reshape(len(found), -1, own, own)
 
-    def with_features(self, features: np.ndarray) -> Kernels:
-        """These with the inner products of ``features`` ``[K, rows, F]`` added, in every weight."""
-        centred = features - features.mean(axis=1, keepdims=True)
-        norm = np.maximum(np.mean(np.sum(centred**2, axis=-1), axis=-1), _TINY)
-        products = centred @ centred[:, : self.values.shape[-1]].swapaxes(-1, -2) / norm[:, None, None]
-        return Kernels(np.concatenate([self.values + weight * products[:, None] for weight in _WEIGHTS], axis=1))
+    def chosen(self, candidates: np.ndarray) -> np.ndarray:
+        """Of every draw the candidate numbered in ``candidates`` ``[K]``, between all rows and the own ones: ``[K, rows, own]``."""
+        draws, alone = np.arange(len(self.values)), self.values.shape[1]
+        values = self.values[draws, candidates % alone]
+        return values if self.products is None else values + np.take(_WEIGHTS, candidates // alone)[:, None, None] * self.products
 
     def regress(self, goal: np.ndarray, offset: np.ndarray | None = None) -> np.ndarray:
         """Scores ``[K, rows, classes]`` of the regression on ``goal`` ``[K, own, classes]``; see the module.
@@ -101,9 +111,16 @@ class Kernels:
         best = np.mean(residuals**2, axis=(-2, -1)).argmin(axis=1)
         candidate, scale = best // len(RIDGES), scales[draws, best][:, None, None]
         rest = goal if offset is None else goal - scale * offset[:, :own]
-        kernels = self.values[draws, candidate] + self.diagonal[draws, candidate][:, None, None]
+        kernels = self.chosen(candidate) + self.diagonal[draws, candidate][:, None, None]
         scores = kernels @ (self.inverses[draws, best] @ rest)
         return scores if offset is None else scores + scale * offset
+
+
+def inner_products(features: np.ndarray, own: int) -> np.ndarray:
+    """Of ``features`` ``[K, rows, F]``, centred and of mean squared norm 1, between all rows and the first ``own``: ``[K, rows, own]``."""
+    centred = features - features.mean(axis=1, keepdims=True)
+    norm = np.maximum(np.mean(np.sum(centred**2, axis=-1), axis=-1), _TINY)
+    return centred @ centred[:, :own].swapaxes(-1, -2) / norm[:, None, None]
 
 
 def raw_kernels(own: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> dict[str, Kernels]:
@@ -117,12 +134,8 @@ def raw_kernels(own: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> dic
 
 
 def _scaled(rows: np.ndarray) -> list[np.ndarray]:
-    """``rows`` centred and of mean squared norm 1, standardised and on one scale."""
-    centred = rows - rows.mean(axis=0)
-    spread = centred.std(axis=0)
-    # What varies by rounding alone is no feature.
-    standardised = centred / np.where(spread > 1e-9 * spread.max(initial=0.0), spread, np.inf)
-    return [one / np.sqrt(max(np.mean(np.sum(one**2, axis=1)), _TINY)) for one in (standardised, centred)]
+    """``rows`` standardised and on one scale, each of mean squared norm 1."""
+    return [of_unit_norm(standardised(rows)), of_unit_norm(rows - rows.mean(axis=0))]
 
 
 def _smooth(rows: np.ndarray, own: int) -> np.ndarray:
@@ -136,13 +149,13 @@ def _smooth(rows: np.ndarray, own: int) -> np.ndarray:
 
 
 def _products(rows: np.ndarray, own: int) -> np.ndarray:
-    standardised = _scaled(rows)[0] * np.sqrt(rows.shape[1])
+    scaled = _scaled(rows)[0] * np.sqrt(rows.shape[1])
     found = []
     for share in _SHARES:
-        sizes = np.sqrt(np.prod((1 + share * standardised**2) / (1 + share), axis=1))
+        sizes = np.sqrt(np.prod((1 + share * scaled**2) / (1 + share), axis=1))
         # One feature at a time: all at once would take rows × own × features of memory.
         values = np.ones((len(rows), own))
-        for column in standardised.T:
+        for column in scaled.T:
             values *= (1 + share * np.outer(column, column[:own])) / (1 + share)
         found.append(values / sizes[:, None] / sizes[:own])
     return np.stack(found)
@@ -186,10 +199,24 @@ def as_told(answers: np.ndarray, kind: str) -> np.ndarray:
     return one_hot(answers.argmax(axis=-1), answers.shape[-1]) if kind == "labels" else answers
 
 
+def label_goal(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """What a model explains of ``labels`` ``[...]``: ``[..., n_classes]``, 1 for the label, centred."""
+    return one_hot(labels, n_classes) - 1 / n_classes
+
+
 def log_odds(answers: np.ndarray) -> np.ndarray:
     """Logits, up to a constant per row, behind probabilities ``[..., classes]``."""
     logits = np.log(np.maximum(answers, _LEAST_PROBABILITY))
     return logits - logits.mean(axis=-1, keepdims=True)
+
+
+LABELS, ANSWERS = "labels", "answers"
+"""The goals by name; a model's name says which it was fitted to."""
+
+
+def uses_answers(model: str) -> bool:
+    """Whether the model of this name was fitted to answers of the service, alone or beside labels."""
+    return ANSWERS in model.rpartition(", from ")[2]
 
 
 def pooled(scores: Sequence[np.ndarray]) -> np.ndarray:
@@ -214,8 +241,9 @@ def stacked(
         sums: what the known head makes of the stolen readouts, ``[K, rows, classes]``, or ``None`` where it is not known.
     """
     models: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    products = inner_products(readouts, kernels[BLIND].values.shape[-1])
     for name in FAMILIES:
-        aided = kernels[name].with_features(readouts)
+        aided = Kernels(kernels[name].values, products)
         models[f"{name}, readouts"] = aided.regress
         if sums is not None:
             models[f"{name}, sums"] = partial(kernels[name].regress, offset=sums)

@@ -1,7 +1,8 @@
-"""The terms of a reward: what each of them is handed, what it says, and the registry that the evaluator asks.
+"""The terms of a reward: what each of them observes of every draw, what it makes of all draws, and the registry that the evaluator asks.
 
-A term is a function from a ``Subject`` to a ``TermResult``, registered under the name that the reward's weights use. It is measured
-where the scenario weighs it, or always if its measurement belongs to every report.
+A term is registered under the name that the reward's weights use, and measured where the scenario weighs it, or always if its measurement
+belongs to every report. It has two halves. What it *observes* of a draw does not depend on the other draws, so that a design measured on a
+few draws can be measured on more without doing these again. Then it *judges* the observations of all draws together.
 """
 
 from __future__ import annotations
@@ -12,23 +13,28 @@ from functools import cached_property
 
 import numpy as np
 
+from ..design import Design
 from ..errors import unknown
 from ..scenario import Scenario
+from .queries import Questions
 from .reward import Standing
 from .service import Service
 from .statistics import standard_error
-from .workload import Control, PreparedDraw, Rows
+from .surrogates import Kernels
+from .workload import Control, PreparedDraw, Rows, Workload
 
 Fact = str | float | int | bool | None | dict[str, float]
+Observed = Mapping[str, np.ndarray]
+"""name -> what was observed of every draw, float64 ``[draws, ...]``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A trained service and the rows that terms measure it on.
+    """A trained service and the rows that terms observe it on.
 
     Attributes:
-        service: K trained models of the design, one per draw.
-        draws: the K draws, prepared.
+        service: trained models of the design, one per draw.
+        draws: these draws, prepared.
         rows: which rows are scored.
     """
 
@@ -42,28 +48,67 @@ class Subject:
         return self.service.scenario
 
     def together(self, name: str) -> np.ndarray:
-        """The field ``name`` of all draws, ``[K, ...]``."""
-        return np.stack([getattr(draw, name) for draw in self.draws])
+        """The field ``name`` of all draws, ``[draws, ...]``."""
+        return _together(self.draws, name)
 
     def keys(self, use: str) -> Sequence[Sequence[int]]:
         """Seeds, one per draw, for the randomness that ``use`` names."""
         return self.service.keys(use)
 
+    @property
+    def kernels(self) -> dict[str, Kernels]:
+        """The kernels between the thief's rows and its targets in these draws."""
+        return self.service.workload.kernels(self.service.seed, self.rows, self.service.numbers)
+
+    @property
+    def questions(self) -> Questions:
+        """What a customer asks in these draws."""
+        return self.service.workload.questions(self.service.seed, self.rows, self.service.numbers)
+
     def answers(self, name: str) -> np.ndarray:
-        """What the service answers to the encoded rows in the draws' field ``name``, ``[K, rows, classes]``.
+        """What the service answers to the encoded rows in the draws' field ``name``, ``[draws, rows, classes]``.
 
         Everyone meets the service as it runs, with its noise and the design's shots; training and a thief's own runs are exact.
         """
         return self.answers_to(self.together(name), f"answers to {name}")
 
     def answers_to(self, encoded: np.ndarray, use: str) -> np.ndarray:
-        """The same of ``encoded`` rows ``[K, rows, n_qubits]``; ``use`` says what they are for, and seeds shots."""
+        """The same of ``encoded`` rows ``[draws, rows, n_qubits]``; ``use`` says what they are for, and seeds shots."""
         return self.service.model.answers(self.service.trained, encoded, self.keys(use))
 
-    @cached_property
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the terms observed of a design on K draws.
+
+    Attributes:
+        design: the design.
+        workload: of the scenario.
+        seed, rows: of the draws, and which rows are scored.
+        draws: the K draws, prepared.
+        observed: what every term observed, by its name.
+    """
+
+    design: Design
+    workload: Workload
+    seed: int
+    rows: Rows
+    draws: tuple[PreparedDraw, ...]
+    observed: Mapping[str, Observed]
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario."""
+        return self.workload.scenario
+
+    def together(self, name: str) -> np.ndarray:
+        """The field ``name`` of all draws, ``[K, ...]``."""
+        return _together(self.draws, name)
+
+    @property
     def accuracy(self) -> np.ndarray:
         """Accuracy of the service on the scored rows of every draw, ``[K]``."""
-        return np.mean(self.answers("score").argmax(axis=-1) == self.together("score_labels"), axis=-1)
+        return self.observed["accuracy"]["accuracy"]
 
     @cached_property
     def chance(self) -> float:
@@ -73,7 +118,7 @@ class Subject:
     @cached_property
     def control(self) -> Control:
         """C*, what a thief's rows give without loot."""
-        return self.service.workload.control(self.service.seed, self.rows)
+        return self.workload.control(self.seed, self.rows, len(self.draws))
 
     @cached_property
     def units(self) -> np.ndarray:
@@ -88,12 +133,16 @@ class Subject:
         return standard_error(values, self.units)
 
 
+def _together(draws: Sequence[PreparedDraw], name: str) -> np.ndarray:
+    return np.stack([getattr(draw, name) for draw in draws])
+
+
 Means = Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False)
 class TermResult:
-    """What a term says of a subject.
+    """What a term says of a design.
 
     Attributes:
         draws: name -> one value per draw, ``[K]``; their means and standard errors are reported under these names.
@@ -107,30 +156,40 @@ class TermResult:
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
 
+Observe = Callable[[Subject], Observed]
+Judge = Callable[[Evidence, Observed], TermResult]
+
+
+def _nothing(_: Subject) -> Observed:
+    return {}
+
+
 @dataclass(frozen=True)
 class Term:
     """One term of a reward.
 
     Attributes:
         name: its weight's name in the scenario.
-        measure: what it measures of a subject.
+        judge: what it makes of what it observed of all draws.
+        observe: what it observes of some draws, each by itself.
         always: measured even where it has no weight.
     """
 
     name: str
-    measure: Callable[[Subject], TermResult]
+    judge: Judge
+    observe: Observe = _nothing
     always: bool = False
 
 
 TERMS: dict[str, Term] = {}
 
 
-def term(name: str, *, always: bool = False) -> Callable[[Callable[[Subject], TermResult]], Callable[[Subject], TermResult]]:
-    """Registers the decorated function as the term ``name``."""
+def term(name: str, *, observe: Observe = _nothing, always: bool = False) -> Callable[[Judge], Judge]:
+    """Registers the decorated function, which judges what ``observe`` found, as the term ``name``."""
 
-    def register(measure: Callable[[Subject], TermResult]) -> Callable[[Subject], TermResult]:
-        TERMS[name] = Term(name, measure, always)
-        return measure
+    def register(judge: Judge) -> Judge:
+        TERMS[name] = Term(name, judge, observe, always)
+        return judge
 
     return register
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -97,13 +98,22 @@ class Thief:
         self._cut_parts = sorted(held & touched)
         self._cut = CutEngine(design, axis) if self._cut_parts and len(design.cut_gates) <= MAX_GATE_CUTS else None
         self._held = sorted(held)
-        self.guess = guess_rest(design, held)
-        guessed: Sequence[Fragment] = part_fragments(self.guess, axis)
-        self.rest = CircuitStack([fragment for index, fragment in enumerate(guessed) if index not in held], design.n_qubits)
+        self._design, self._axis = design, axis
         self.linear_head = LinearHead(design.n_qubits, n_classes)
         self.known_head = make_head(model.head, design.n_qubits, n_classes)
         self._tied = model.head != "linear"
         self._empty = CircuitStack([], design.n_qubits)
+
+    @cached_property
+    def guess(self) -> Design:
+        """A guess of what it does not hold."""
+        return guess_rest(self._design, set(self._held))
+
+    @cached_property
+    def rest(self) -> CircuitStack:
+        """The guess, to be trained."""
+        guessed: Sequence[Fragment] = part_fragments(self.guess, self._axis)
+        return CircuitStack([fragment for index, fragment in enumerate(guessed) if index not in self._held], self.n_qubits)
 
     @property
     def holds_any(self) -> bool:

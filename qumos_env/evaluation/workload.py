@@ -14,12 +14,12 @@ from ..data import Draw, Preprocessor, make_protocol
 from ..design import Design
 from ..design.encodings import encoding_called
 from ..model.qnn import QNN
-from ..model.training import one_hot
 from ..scenario import Scenario
+from .choice import Accuracies, strongest
 from .controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
 from .interception import ThiefRows, fit_encoding
 from .queries import Questions
-from .surrogates import Kernels, raw_kernels, unaided
+from .surrogates import LABELS, Kernels, label_goal, raw_kernels, unaided
 
 Rows = Literal["search", "test"]
 
@@ -57,6 +57,11 @@ class PreparedDraw:
     raw_targets: np.ndarray
     tuning: np.ndarray
 
+    @property
+    def target_labels(self) -> np.ndarray:
+        """True labels of the targets."""
+        return np.concatenate([self.tuning_labels, self.score_labels])
+
 
 @dataclass(frozen=True)
 class Control:
@@ -75,9 +80,9 @@ class Workload:
         self.protocol = make_protocol(scenario.data, scenario.draws, scenario.design.qubits)
         self.n_classes = len(self.protocol.dataset.class_names)
         self._draws: dict[tuple[int, Rows], tuple[PreparedDraw, ...]] = {}
-        self._controls: dict[tuple[int, Rows], Control] = {}
-        self._kernels: dict[tuple[int, Rows], dict[str, Kernels]] = {}
-        self._questions: dict[tuple[int, Rows], Questions] = {}
+        self._controls: dict[tuple[int, Rows], dict[str, Accuracies]] = {}
+        self._kernels: dict[tuple[int, Rows, range], dict[str, Kernels]] = {}
+        self._questions: dict[tuple[int, Rows, range], Questions] = {}
 
     @property
     def digest(self) -> str:
@@ -92,25 +97,30 @@ class Workload:
             self._draws[seed, rows] = tuple(self._prepare(draw, (seed, index), rows) for index, draw in enumerate(drawn))
         return self._draws[seed, rows]
 
-    def control(self, seed: int, rows: Rows) -> Control:
-        """The control that is best on the tuning rows, pooled over the draws."""
+    def control(self, seed: int, rows: Rows, count: int | None = None) -> Control:
+        """The control that is best on the tuning rows, pooled over the first ``count`` draws, default all K."""
         if (seed, rows) not in self._controls:
-            self._controls[seed, rows] = self._best_control(self.draws(seed, rows), self.kernels(seed, rows))
-        return self._controls[seed, rows]
+            self._controls[seed, rows] = self._controlled(self.draws(seed, rows), self.kernels(seed, rows))
+        found = {name: one[np.arange(len(one.tuning))[:count]] for name, one in self._controls[seed, rows].items()}
+        name = strongest(found)
+        return Control(name, found[name].scored, found[name].tuning)
 
-    def kernels(self, seed: int, rows: Rows) -> dict[str, Kernels]:
-        """The kernels between the thief's rows and its targets, see ``surrogates``."""
-        if (seed, rows) not in self._kernels:
-            draws = self.draws(seed, rows)
-            self._kernels[seed, rows] = raw_kernels([draw.raw_thief for draw in draws], [draw.raw_targets for draw in draws])
-        return self._kernels[seed, rows]
+    def kernels(self, seed: int, rows: Rows, numbers: range | None = None) -> dict[str, Kernels]:
+        """The kernels between the thief's rows and its targets, see ``surrogates``; of the draws numbered ``numbers``, default all K."""
+        numbers = numbers or range(self.scenario.draws.count)
+        if (seed, rows, numbers) not in self._kernels:
+            draws = self.draws(seed, rows)[numbers.start : numbers.stop]
+            self._kernels[seed, rows, numbers] = raw_kernels([draw.raw_thief for draw in draws], [draw.raw_targets for draw in draws])
+        return self._kernels[seed, rows, numbers]
 
-    def questions(self, seed: int, rows: Rows) -> Questions:
-        """What a customer asks, by the threat section of the scenario."""
-        if (seed, rows) not in self._questions:
-            drawn = [(draw.key, draw.rows, draw.owner, _scored(draw.rows, rows)) for draw in self.draws(seed, rows)]
-            self._questions[seed, rows] = Questions.of(self.scenario, self.protocol.dataset.features, drawn)
-        return self._questions[seed, rows]
+    def questions(self, seed: int, rows: Rows, numbers: range | None = None) -> Questions:
+        """What a customer asks, by the threat section of the scenario; in the draws numbered ``numbers``, default all K."""
+        numbers = numbers or range(self.scenario.draws.count)
+        if (seed, rows, numbers) not in self._questions:
+            draws = self.draws(seed, rows)[numbers.start : numbers.stop]
+            drawn = [(draw.key, draw.rows, draw.owner, _scored(draw.rows, rows)) for draw in draws]
+            self._questions[seed, rows, numbers] = Questions.of(self.scenario, self.protocol.dataset.features, drawn)
+        return self._questions[seed, rows, numbers]
 
     def serving(self, scenario: Scenario) -> Workload:
         """The same rows, draws and controls for a scenario that differs in its providers only."""
@@ -161,28 +171,19 @@ class Workload:
             tuning=owner.transform(features[draw.tuning]),
         )
 
-    def _best_control(self, draws: tuple[PreparedDraw, ...], kernels: Mapping[str, Kernels]) -> Control:
+    def _controlled(self, draws: tuple[PreparedDraw, ...], kernels: Mapping[str, Kernels]) -> dict[str, Accuracies]:
+        """How well every model does without loot."""
         model = reference_qnn(self.scenario, self.n_classes)
         labels = np.stack([draw.thief_labels for draw in draws])
         trained = model.train_many(np.stack([draw.thief.own for draw in draws]), labels, [draw.key for draw in draws])
-        answers = model.probabilities(trained, np.stack([draw.targets.own for draw in draws])).argmax(axis=-1)
-        predictions = {QNN_CONTROL: list(answers)}
-        for name, scores in unaided(kernels, {"labels": one_hot(labels, self.n_classes) - 1 / self.n_classes}).items():
-            predictions[name] = list(scores[:, labels.shape[1] :].argmax(axis=-1))
+        predictions = {QNN_CONTROL: model.probabilities(trained, np.stack([draw.targets.own for draw in draws])).argmax(axis=-1)}
+        for name, scores in unaided(kernels, {LABELS: label_goal(labels, self.n_classes)}).items():
+            predictions[name] = scores[:, labels.shape[1] :].argmax(axis=-1)
         for name, fit in RAW_CONTROLS.items():
-            predictions[name] = [fit(draw.raw_thief, draw.thief_labels, draw.raw_targets) for draw in draws]
-        found = []
-        for name, predicted in predictions.items():
-            splits = np.array([split_accuracy(one, draw) for one, draw in zip(predicted, draws, strict=True)])
-            found.append(Control(name, splits[:, 1], splits[:, 0]))
-        return max(found, key=lambda control: float(control.tuning.mean()))
+            predictions[name] = np.stack([fit(draw.raw_thief, draw.thief_labels, draw.raw_targets) for draw in draws])
+        truth, tuning = np.stack([draw.target_labels for draw in draws]), len(draws[0].tuning_labels)
+        return {name: Accuracies.of(predicted, truth, tuning) for name, predicted in predictions.items()}
 
 
 def _scored(draw: Draw, rows: Rows) -> np.ndarray:
     return draw.score if rows == "search" else draw.test
-
-
-def split_accuracy(predicted: np.ndarray, draw: PreparedDraw) -> tuple[float, float]:
-    """Accuracies of labels ``predicted`` for ``draw.targets``: on the tuning rows and on the scored rows."""
-    tuning = len(draw.tuning_labels)
-    return float(np.mean(predicted[:tuning] == draw.tuning_labels)), float(np.mean(predicted[tuning:] == draw.score_labels))

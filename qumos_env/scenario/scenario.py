@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 import tomllib
 from collections.abc import Sequence
@@ -169,6 +170,38 @@ class Scenario(Section):
     def queries(self) -> int:
         """How many queries a customer sends who clones the service."""
         return queries_of(self.draws, self.threat)
+
+    @property
+    def least_draws(self) -> int:
+        """The fewest draws that a design can be evaluated on: LiRA needs shadow models, and halves come in pairs."""
+        if self.threat.membership == "lira":
+            return LEAST_LIRA_DRAWS
+        return 2 if self.draws.half_split else 1
+
+    @property
+    def draw_levels(self) -> tuple[int, ...]:
+        """Numbers of draws to evaluate a design on, from a first look to all K: ascending, each about twice the one before."""
+        doubled = (self.least_draws << power for power in range(self.draws.count.bit_length()))
+        return (*(level for level in doubled if level < self.draws.count), self.draws.count)
+
+    def checked_draws(self, count: int) -> int:
+        """``count`` as a plain integer.
+
+        Raises:
+            QumosError: a design cannot be evaluated on so many draws.
+        """
+        try:
+            value = operator.index(count)
+        except TypeError:
+            value = 0
+        step = 2 if self.draws.half_split else 1
+        if not self.least_draws <= value <= self.draws.count or value % step:
+            kind = "an even number" if step == 2 else "a whole number"
+            nearest = min(self.draw_levels, key=lambda level: abs(level - value))
+            raise QumosError(
+                f"{count!r} draws: scenario {self.name} needs {kind} from {self.least_draws} to {self.draws.count}, nearest is {nearest}"
+            )
+        return value
 
     @cached_property
     def provider_noise(self) -> dict[str, NoiseSpec]:

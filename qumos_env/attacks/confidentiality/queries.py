@@ -20,12 +20,12 @@ import numpy as np
 
 from ...design.encodings import encoding_called
 from ...errors import QumosError, unknown
+from ...evaluation.choice import Accuracies, strongest
 from ...evaluation.interception import ThiefRows, fit_encoding
 from ...evaluation.queries import synthetic_rows
 from ...evaluation.service import Service
-from ...evaluation.surrogates import Kernels, as_told, log_odds, raw_kernels, stacked, unaided
+from ...evaluation.surrogates import ANSWERS, LABELS, Kernels, as_told, label_goal, log_odds, raw_kernels, stacked, unaided, uses_answers
 from ...evaluation.thief import Thief
-from ...model.training import one_hot
 from ..registry import attack
 from ..results import RELEVANT, AttackResult, Control, Criterion, Curve, Measurement, Plot
 from .black_box import most_queries, query_rows
@@ -60,12 +60,12 @@ class Answered:
     @property
     def goals(self) -> dict[str, np.ndarray]:
         """What models explain of the rows, ``[K, rows, classes]``: labels; and log-odds of answers, with labels in their size elsewhere."""
-        labels = one_hot(self.labels, self.answers.shape[-1]) - 1 / self.answers.shape[-1]
+        labels = label_goal(self.labels, self.answers.shape[-1])
         told = log_odds(self.answers)
         sizes = [np.sqrt(np.mean(goal**2, axis=(1, 2), keepdims=True)) for goal in (told, labels)]
         answers = labels * (sizes[0] / sizes[1])
         answers[:, self.asked] = told
-        return {"labels": labels, "answers": answers}
+        return {LABELS: labels, ANSWERS: answers}
 
 
 def ask(scene: Scene, count: int, kind: Kind) -> Answered:
@@ -134,7 +134,7 @@ def thief_models(scene: Scene, known: Answered, kernels: Sequence[Mapping[str, K
 
 
 def _by_draw(goals: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    return [{name: goal[draw, None] for name, goal in goals.items()} for draw in range(len(goals["labels"]))]
+    return [{name: goal[draw, None] for name, goal in goals.items()} for draw in range(len(goals[LABELS]))]
 
 
 def _labels(known: Answered, scores: Sequence[Mapping[str, np.ndarray]]) -> Models:
@@ -161,7 +161,7 @@ def points(scene: Scene, kind: Kind, budgets: Sequence[int]) -> dict[Told, list[
     victim = scene.victim
     thieves = [scene.thief(*group) for group in coalitions(victim, victim.scenario.threat.coalition)]
     found: dict[Told, list[Point]] = {told: [] for told in get_args(Told)}
-    pools: dict[Told, tuple[list[np.ndarray], list[np.ndarray]]] = {told: ([], []) for told in found}
+    pools: dict[Told, tuple[list[Accuracies], list[Accuracies]]] = {told: ([], []) for told in found}
     for count in budgets:
         known = ask(scene, count, kind)
         kernels = [raw_kernels([raw], [draw.raw_targets]) for raw, draw in zip(known.raw, scene.draws, strict=True)]
@@ -173,25 +173,20 @@ def points(scene: Scene, kind: Kind, budgets: Sequence[int]) -> dict[Told, list[
             else:
                 with_loot[told] = with_loot["probabilities"]  # the same loot tells the same
         for told, (thief, customer) in pools.items():
-            customer.append(_best(scene, customer + _right(scene, [alone], told)))
-            thief.append(_best(scene, [customer[-1], *thief, *_right(scene, with_loot[told], told)]))
-            found[told].append(Point(count, _on_test(scene, thief[-1]), _on_test(scene, customer[-1])))
+            customer.append(_best(customer + _accuracies(scene, [alone], told)))
+            thief.append(_best([customer[-1], *thief, *_accuracies(scene, with_loot[told], told)]))
+            found[told].append(Point(count, thief[-1].scored, customer[-1].scored))
     return found
 
 
-def _right(scene: Scene, models: Sequence[Models], told: Told) -> list[np.ndarray]:
-    """Where the models are right, bool ``[K, targets]``; those that explain log-odds need probabilities."""
-    truth = np.stack([np.concatenate([draw.tuning_labels, draw.score_labels]) for draw in scene.draws])
-    return [labels == truth for one in models for name, labels in one.items() if told == "probabilities" or "answers" not in name]
+def _accuracies(scene: Scene, models: Sequence[Models], told: Told) -> list[Accuracies]:
+    """Of the models that can be fitted to what is told; those that explain log-odds need probabilities."""
+    known = [labels for one in models for name, labels in one.items() if told == "probabilities" or not uses_answers(name)]
+    return [Accuracies.of(labels, scene.truth, scene.n_tuning) for labels in known]
 
 
-def _best(scene: Scene, right: Sequence[np.ndarray]) -> np.ndarray:
-    tuning = len(scene.draws[0].tuning_labels)
-    return max(right, key=lambda one: float(one[:, :tuning].mean()))
-
-
-def _on_test(scene: Scene, right: np.ndarray) -> np.ndarray:
-    return np.asarray(right[:, len(scene.draws[0].tuning_labels) :].mean(axis=1))
+def _best(found: Sequence[Accuracies]) -> Accuracies:
+    return found[strongest(dict(enumerate(found)))]
 
 
 def meeting(found: Sequence[Point], relevant: float = RELEVANT) -> int | None:

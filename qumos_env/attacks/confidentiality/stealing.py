@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ...evaluation.choice import Accuracies
 from ...evaluation.interception import ThiefRows
 from ...evaluation.service import Service
-from ...evaluation.surrogates import as_told, log_odds, stacked, unaided
+from ...evaluation.surrogates import ANSWERS, LABELS, as_told, label_goal, log_odds, stacked, unaided, uses_answers
 from ...evaluation.thief import Source, Thief
 from ...evaluation.workload import PreparedDraw
 from ...model.training import Parameters, one_hot
@@ -82,18 +83,25 @@ class Scene:
     @cached_property
     def goals(self) -> dict[str, np.ndarray]:
         """What closed-form models explain of the thief's rows, ``[K, rows, classes]``."""
-        return {"labels": one_hot(self.labels, self.victim.n_classes) - 1 / self.victim.n_classes, "answers": log_odds(self.answers)}
+        return {LABELS: label_goal(self.labels, self.victim.n_classes), ANSWERS: log_odds(self.answers)}
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """True labels of the targets, ``[K, targets]``."""
+        return np.stack([draw.target_labels for draw in self.draws])
+
+    @property
+    def n_tuning(self) -> int:
+        """How many of the targets are tuning rows."""
+        return len(self.draws[0].tuning_labels)
 
     def outcome(self, scores: np.ndarray) -> Outcome:
         """Of scores ``[K, targets, classes]``; with restarts in front, of the restart that each draw's tuning rows favour."""
         if scores.ndim == 3:
             scores = scores[None]
-        n_tuning = len(self.draws[0].tuning_labels)
-        truth = np.stack([np.concatenate([draw.tuning_labels, draw.score_labels]) for draw in self.draws])
-        right = scores.argmax(axis=-1) == truth
-        tuning, test = right[..., :n_tuning].mean(axis=-1), right[..., n_tuning:].mean(axis=-1)
-        best = tuning.argmax(axis=0), np.arange(len(self.draws))
-        return Outcome(tuning[best], test[best], scores[best])
+        found = Accuracies.of(scores.argmax(axis=-1), self.truth, self.n_tuning)
+        best = found.tuning.argmax(axis=0), np.arange(len(self.draws))
+        return Outcome(found.tuning[best], found.scored[best], scores[best])
 
     def closed_form(self, thief: Thief, source: Source) -> Outcome:
         """The best of the closed-form models that ``source`` allows; a thief without loot has those without."""
@@ -105,7 +113,7 @@ class Scene:
         else:
             found = unaided(kernels, self.goals)
         own = self.labels.shape[1]
-        allowed = [scores[:, own:] for name, scores in found.items() if ("answers" in name) == (source == "queries")]
+        allowed = [scores[:, own:] for name, scores in found.items() if uses_answers(name) == (source == "queries")]
         return best_of([self.outcome(scores) for scores in allowed])
 
     def self_trained(self, thief: Thief, source: Source, effort: Effort, teacher: Outcome, use: str) -> Outcome:
