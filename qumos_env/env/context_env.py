@@ -17,7 +17,7 @@ from ..scenario import Scenario, load_scenario, parse_scenario
 from .actions import DesignState, action_table
 from .context import ContextEncoder
 from .descriptors import scenario_descriptors
-from .episode import Episode, action_number, masked_space
+from .episode import FIDELITIES, Episode, action_number, ladder_of, masked_space
 from .padding import Padding, padded_table
 from .recent import Recent
 from .variants import Variation
@@ -62,10 +62,11 @@ class ContextEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     whether or not it is among those of the distribution; `{"scenario": ..., "variant": 7}` its variant 7.
 
     ## Rewards
-    0 until the episode ends with `finish`; then the blend of the scenario, whose named parts are in `info["rewards"]`.
+    0 until the episode ends with `finish`; then the blend of the scenario, whose named parts are in `info["rewards"]`. With
+    `fidelity="draws"` finished designs are measured on more and more draws until they are accepted, as in ``DesignEnv``.
 
     ## Episode End
-    As in ``DesignEnv``: at `finish`, at the step limit of the scenario, and when the evaluation fails.
+    As in ``DesignEnv``: at `finish` (at `accept`), at the step limit of the scenario, and when the evaluation fails.
 
     ## Information
     Always `action_mask`, `phase`, `devices`, `scenario` (its name) and `variant` (its number, or `None`). At the end also `actions` (the
@@ -77,7 +78,7 @@ class ContextEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     - `randomise`: `True`, or a dictionary with `axes` (what varies, see ``variants``) and `seeds` (`[start, stop]` of the numbers of the
       variants that are drawn): play variants instead of the scenarios themselves.
     - `padding`: sizes of the maximal problem that differ from the default: `qubits` 12, `parts` 4, `providers` 4, `shots` 4.
-    - `render_mode`, `evaluation_seed`, `cache`: as in ``DesignEnv``.
+    - `render_mode`, `evaluation_seed`, `cache`, `fidelity`: as in ``DesignEnv``.
     - `keep`: scenarios whose rows, draws and evaluations are kept in memory, those that were played last.
 
     ## Version History
@@ -94,8 +95,11 @@ class ContextEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         render_mode: str | None = None,
         evaluation_seed: int | None = None,
         cache: str | None = None,
+        fidelity: str = "full",
         keep: int = 16,
     ) -> None:
+        if fidelity not in FIDELITIES:
+            raise unknown("fidelity", fidelity, FIDELITIES)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render_mode", render_mode, self.metadata["render_modes"])
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
@@ -105,7 +109,8 @@ class ContextEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         self.variation = Variation.of(randomise)
         self.render_mode = render_mode
         self.evaluation_seed = None if evaluation_seed is None else checked_seed(evaluation_seed)
-        self.table = padded_table(self.padding)
+        self.fidelity = fidelity
+        self.table = padded_table(self.padding, measured=fidelity == "draws")
         self.encoder = ContextEncoder(self.table)
         self._cache = cache
         self._problems: Recent[_Problem] = Recent(keep)
@@ -145,7 +150,8 @@ class ContextEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         """Draws a scenario and starts an empty design; see the class."""
         super().reset(seed=seed)
         self._problem = self._wanted(options or {})
-        self._episode = Episode(self._problem.evaluator, self.evaluation_seed)
+        evaluator = self._problem.evaluator
+        self._episode = Episode(evaluator, self.evaluation_seed, ladder_of(evaluator.scenario, self.fidelity))
         return self._observe(), self._info()
 
     def _wanted(self, options: Mapping[str, Any]) -> _Problem:
@@ -165,8 +171,8 @@ class ContextEnv(gym.Env[dict[str, np.ndarray], np.int64]):
 
     def _prepare(self, base: Scenario, variant: int | None) -> _Problem:
         scenario = base if variant is None else (self.variation or Variation()).variant(base, variant)
-        numbers = self.table.numbers(action_table(scenario))
-        own = self.table.own(action_table(scenario))
+        table = action_table(scenario, len(ladder_of(scenario, self.fidelity)))
+        numbers, own = self.table.numbers(table), self.table.own(table)
         context = self.encoder.context(scenario, scenario_descriptors(scenario))
         return _Problem(base.name, variant, Evaluator(scenario, self._cache), numbers, own, context)
 

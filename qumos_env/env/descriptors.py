@@ -166,14 +166,14 @@ def _gaussian(distances: np.ndarray) -> np.ndarray:
 
 
 def _left_out_accuracy(kernel: np.ndarray, targets: np.ndarray) -> float:
-    """Leave-one-out accuracy of kernel ridge regression on the classes, ``y − G⁻¹y / diag G⁻¹`` with G = K + λ·n·1.
+    """Leave-one-out accuracy of kernel ridge regression on the classes, ``y − G⁻¹(y − ȳ) / diag G⁻¹`` with G = K + λ·n·1.
 
     Source: Rifkin and Lippert, "Notes on regularized least squares", MIT-CSAIL-TR-2007-025, section 4.
     """
     size = len(kernel)
     inverse = cho_solve(cho_factor(kernel + _RIDGE * size * np.eye(size)), np.eye(size))
     centred = targets - targets.mean(axis=0)
-    answers = centred - (inverse @ centred) / np.diag(inverse)[:, None]
+    answers = targets - (inverse @ centred) / np.diag(inverse)[:, None]
     return _accuracy(answers, targets)
 
 

@@ -9,9 +9,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ..errors import EvaluationFailure, shown
+from ..errors import EvaluationFailure, shown, unknown
 from ..evaluation.evaluator import Evaluation, Evaluator
+from ..scenario import Scenario
 from .actions import DesignState
+
+FIDELITIES = ("full", "draws")
+"""How a finished design is measured: on all draws at once, or on few and then on more until it is accepted."""
 
 
 class Episode:
@@ -67,13 +71,24 @@ class Episode:
         """Measures the finished design; what ``info`` says of it."""
         design = self.state.design()
         try:
-            self.evaluation = self._evaluator.evaluate(design, seed=self._seed)
+            self.evaluation = self._evaluator.evaluate(design, seed=self._seed, draws=self.state.draws)
         except EvaluationFailure as error:
             return {"design": design.to_dict(), "failure": str(error)}
         return self._result(self.evaluation)
 
     def _result(self, evaluation: Evaluation) -> dict[str, Any]:
         return {"design": self.state.design().to_dict(), "evaluation": evaluation.to_dict(), "rewards": dict(evaluation.rewards)}
+
+
+def ladder_of(scenario: Scenario, fidelity: str) -> tuple[int, ...]:
+    """Numbers of draws that a finished design is measured with, one after the other; none where all are measured at once.
+
+    Raises:
+        QumosError: an unknown fidelity.
+    """
+    if fidelity not in FIDELITIES:
+        raise unknown("fidelity", fidelity, FIDELITIES)
+    return scenario.draw_levels if fidelity == "draws" else ()
 
 
 def action_number(action: object, count: int) -> int:

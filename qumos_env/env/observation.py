@@ -24,12 +24,18 @@ class ObservationEncoder:
     The vector holds, in this order: phase (one-hot, 4), part of each qubit (one-hot, qubits × max_parts), provider of each
     part (one-hot, max_parts × providers), share of the gate budget used, share of gate cuts used, whether a trainable gate
     is placed, whether shots are chosen, how often each gate kind acts on each qubit (kinds × qubits, over 8, clipped), what
-    each provider is (providers × 10, see ``provider_figures``), and the last effective action (one-hot).
+    each provider is (providers × 10, see ``provider_figures``), and the last effective action (one-hot). Where finished designs are
+    measured until they are accepted, ``measured_figures`` follow; their design is done in the meantime.
+
+    Args:
+        scenario: the scenario.
+        measured: whether they are.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, *, measured: bool = False) -> None:
         rules = scenario.design
         self._scenario = scenario
+        self._measured = MEASURED_FIGURES if measured else 0
         self._partition = len(_PHASES)
         self._assignment = self._partition + rules.qubits * rules.max_parts
         self._shares = self._assignment + rules.max_parts * len(scenario.providers)
@@ -40,13 +46,13 @@ class ObservationEncoder:
 
     def size(self, n_actions: int) -> int:
         """Length of the vector for an action space of ``n_actions``."""
-        return self._last + n_actions
+        return self._last + n_actions + self._measured
 
-    def encode(self, state: DesignState) -> np.ndarray:
-        """float32 vector in [0, 1]."""
+    def encode(self, state: DesignState, evaluation: Evaluation | None = None) -> np.ndarray:
+        """float32 vector in [0, 1]; ``evaluation`` is what was measured of the finished design."""
         rules = self._scenario.design
         vector = np.zeros(self.size(len(state.table)), np.float32)
-        vector[_PHASES.index(state.phase)] = 1
+        vector[_PHASES.index("done" if state.phase == "measure" else state.phase)] = 1
         for qubit, part in enumerate(state.partition):
             vector[self._partition + qubit * rules.max_parts + part] = 1
         for part, provider in enumerate(state.assignment):
@@ -60,6 +66,8 @@ class ObservationEncoder:
         vector[self._providers : self._last] = self._of_providers(state.scenario)
         if state.history:
             vector[self._last + state.history[-1]] = 1
+        if self._measured:
+            vector[-self._measured :] = measured_figures(evaluation, self._scenario.draws.count)
         return vector
 
     def _of_providers(self, scenario: Scenario) -> np.ndarray:

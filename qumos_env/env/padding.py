@@ -106,7 +106,7 @@ class PaddedTable(NumberedActions):
         return found
 
     def to_own(self, scenario: Scenario, actions: Iterable[int]) -> list[int]:
-        """Padded ``actions`` by the numbers of ``scenario``, without those that it lacks; what its traces hold."""
+        """Padded ``actions`` as traces of ``scenario`` hold them: by its own numbers, without ``measure``, ``accept`` and what it lacks."""
         own = self.own(action_table(scenario))
         return [int(own[action]) for action in actions if own[action] >= 0]
 
@@ -127,4 +127,4 @@ def design_of_context_actions(scenario: Scenario, actions: Iterable[int], paddin
     Raises:
         QumosError: the scenario is larger than the padding, or the actions do not cut and assign the whole register.
     """
-    return DesignState(scenario).replay(padded_table(padding).to_own(scenario, actions)).design()
+    return DesignState(scenario).replay(padded_table(padding, measured=True).to_own(scenario, actions)).design()
