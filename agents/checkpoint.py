@@ -19,8 +19,7 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 
 from qumos_env.errors import QumosError, one_line, shortened
 from qumos_env.files import read_bytes, write_bytes
-
-from .records import SHOWN, Record, parse
+from qumos_env.records import SHOWN, Record, parse
 
 _WEIGHTS, _OPTIMIZER, _OWN = "weights", "optimizer", "own"
 _STEP, _MOMENTS = "step", ("exp_avg", "exp_avg_sq")

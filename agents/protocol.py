@@ -20,9 +20,8 @@ from pydantic import Field
 from qumos_env import Design
 from qumos_env.env.actions import DesignState
 from qumos_env.errors import QumosError
+from qumos_env.records import LARGEST, Record
 from qumos_env.scenario import Scenario
-
-from .records import LARGEST, Record
 
 EPISODES_PER_BUDGET = 5
 Scalar = float | int | str | bool | None

@@ -15,8 +15,7 @@ from pydantic import Field
 
 from qumos_env.errors import QumosError, shortened
 from qumos_env.files import read_toml
-
-from .records import SHOWN, Record, parse
+from qumos_env.records import SHOWN, Record, parse
 
 # Bounds a thousand times what anyone needs: they catch slips, and files that mean harm.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

@@ -1,10 +1,20 @@
-"""The scenario library, and one Gymnasium id per scenario of it. Light: registering environments loads no simulator."""
+"""The scenario library, one Gymnasium id per scenario of it, and those over many scenarios.
+
+Light: registering environments loads no simulator.
+"""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import gymnasium as gym
+
+CONTEXT_IDS = {
+    "qumos/Context-v0": "qumos_env.env.context_env:ContextEnv",
+    "qumos/ContextFlat-v0": "qumos_env.env.context_env:flat_context_env",
+}
+"""Environments over many scenarios, with their entry points."""
 
 
 def scenario_folder() -> Path:
@@ -20,12 +30,17 @@ def list_scenarios() -> tuple[str, ...]:
 
 
 def env_id(scenario: str) -> str:
-    """The id of a built-in scenario: ``digits-theft`` is ``qumos/DigitsTheft-v0``."""
-    return f"qumos/{''.join(word.capitalize() for word in scenario.split('-'))}-v0"
+    """The id of a built-in scenario: ``digits-theft`` in its first version is ``qumos/DigitsTheft-v0``."""
+    with open(scenario_folder() / f"{scenario}.toml", "rb") as file:
+        version = tomllib.load(file).get("version", 0)
+    return f"qumos/{''.join(word.capitalize() for word in scenario.split('-'))}-v{version}"
 
 
 def register_all() -> None:
-    """Registers every built-in scenario; harmless when repeated. The environment owns its step limit."""
+    """Registers every built-in scenario and what spans many; harmless when repeated. The environments own their step limits."""
     for scenario in list_scenarios():
-        if env_id(scenario) not in gym.registry:
-            gym.register(id=env_id(scenario), entry_point="qumos_env.env.design_env:DesignEnv", kwargs={"scenario": scenario})
+        if (identifier := env_id(scenario)) not in gym.registry:
+            gym.register(id=identifier, entry_point="qumos_env.env.design_env:DesignEnv", kwargs={"scenario": scenario})
+    for name, entry_point in CONTEXT_IDS.items():
+        if name not in gym.registry:
+            gym.register(id=name, entry_point=entry_point)

@@ -28,13 +28,13 @@ from agents.mutations import mutate
 from agents.pool import EvaluationPool, Job
 from agents.protocol import EPISODES_PER_BUDGET, Ledger, Outcome
 from agents.random_search import RandomSearcher
-from agents.records import parse
 from agents.registry import declared
 from agents.sequences import balanced_actions, canonical, genome_of, play
 from agents.settings import AgentSettings, Count, parse_overrides, parse_settings
 from qumos_env import Design, load_scenario
 from qumos_env.env.actions import Action, DesignState
 from qumos_env.errors import EvaluationFailure, QumosError
+from qumos_env.records import parse
 from qumos_env.scenario import Scenario, parse_scenario
 from training.display import Display
 from training.rundir import RunDirectory

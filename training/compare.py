@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from agents.baselines import baselines
 from agents.pool import EvaluationPool
-from agents.records import Record
 from qumos_env.errors import QumosError
 from qumos_env.files import check_target
+from qumos_env.records import Record
 
 from .curves import SPENT, best_per_design
 from .display import Display

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from agents.protocol import Stop
-from agents.records import LARGEST, Record
 from qumos_env import Design
 from qumos_env.evaluation.statistics import Interval
+from qumos_env.records import LARGEST, Record
 
 Measured = Annotated[float, Field(ge=-1e15, le=1e15)]
 Maybe = Measured | None

@@ -23,10 +23,10 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, field_validator
 
 from agents.protocol import Scalar, Trial
-from agents.records import LARGEST, SHOWN, Record, parse
 from qumos_env import Design
 from qumos_env.errors import QumosError, one_line, shortened
 from qumos_env.files import check_target, write_text
+from qumos_env.records import LARGEST, SHOWN, Record, parse
 from qumos_env.scenario import Scenario, parse_scenario
 
 from .locking import LOCK, held

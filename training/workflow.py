@@ -8,10 +8,10 @@ from agents import SearchSummary, SearchTask, Trial, load_agent
 from agents.baselines import Baseline, baselines, starting_points
 from agents.pool import EvaluationPool
 from agents.protocol import full_draws
-from agents.records import parse
 from qumos_env import Design, Evaluator, load_scenario
 from qumos_env.errors import QumosError, one_line
 from qumos_env.evaluation.cache import set_aside_damaged
+from qumos_env.records import parse
 from qumos_env.scenario import Scenario
 
 from .curves import search_best

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn import datasets
+from threadpoolctl import threadpool_limits
 
 from ..errors import QumosError, one_line, unknown
 from ..files import absolute_path
 from ..scenario.sections import DataSection
+from ..seeds import label
 from .files import SUFFIXES, LabelledRows, label_text, read_file
 from .generators import GENERATORS, checked_parameters, generate
 from .stratified import allot, deal, rows_by_class
@@ -52,7 +54,7 @@ def list_datasets() -> tuple[str, ...]:
 
 
 def load_dataset(section: DataSection) -> Dataset:
-    """The rows that ``section`` names, restricted to its classes, in the order of the source.
+    """The rows that ``section`` names, restricted to its classes, in the order of the source, with their features mixed as it says.
 
     Classes are numbered in the order of ``section.classes``; without it as the source lists them, those of a file by value.
     Sources that are not generated accept ``parameters.rows``, a stratified sample of so many rows (all by default, of OpenML
@@ -62,6 +64,10 @@ def load_dataset(section: DataSection) -> Dataset:
         QumosError: the source, a parameter or a class is unknown; a file or a download fails; a value is not a finite number;
             fewer than two classes remain.
     """
+    return _mixed(_load(section), section)
+
+
+def _load(section: DataSection) -> Dataset:
     source = section.source
     if source in GENERATORS:
         features, labels = generate(source, section.parameters)
@@ -80,6 +86,21 @@ def load_dataset(section: DataSection) -> Dataset:
     defaults = {"rows": SAMPLED_ROWS if source in OPENML else len(loaded.labels), "seed": 0}
     wanted = defaults | checked_parameters(source, section.parameters, defaults)
     return _sample(_select(loaded, section), int(wanted["rows"]), int(wanted["seed"]))
+
+
+def _mixed(dataset: Dataset, section: DataSection) -> Dataset:
+    """The data set in other coordinates: its columns permuted, or turned by an orthogonal matrix of Haar's measure.
+
+    Source: Mezzadri, "How to generate random matrices from the classical compact groups" (2007), for the signs.
+    """
+    generator, width = np.random.default_rng([section.mixing_seed, label("mixing")]), dataset.features.shape[1]
+    if section.mixing == "permutation":
+        return replace(dataset, features=dataset.features[:, generator.permutation(width)])
+    if section.mixing == "rotation":
+        with threadpool_limits(1):
+            orthogonal, triangular = np.linalg.qr(generator.normal(size=(width, width)))
+            return replace(dataset, features=dataset.features @ (orthogonal * np.sign(np.diag(triangular))))
+    return dataset
 
 
 def source_stamp(source: str) -> tuple[str, int, int] | None:

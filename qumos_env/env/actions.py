@@ -1,13 +1,14 @@
 """The flat action space of a scenario and the state machine that plays it.
 
 An episode goes through phases that only move forward: *cut* (each qubit goes to a part), *assign* (each part goes to a
-provider), *gates*, and at last *shots* and *finish*. ``ActionTable`` lists the actions of a scenario; ``DesignState`` knows
-which are valid now. Agents and the environment both play through ``DesignState``, so they obey the same rules.
+provider), *gates*, and at last *shots* and *finish*. Where a finished design is measured step by step, *measure* follows, until it
+is accepted. ``ActionTable`` lists the actions of a scenario; ``DesignState`` knows which are valid now. Agents and the environment both
+play through ``DesignState``, so they obey the same rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from typing import Literal
@@ -19,22 +20,23 @@ from ..design.blocks import Block
 from ..design.gates import REGISTRY, cuttable_gates
 from ..errors import QumosError
 from ..scenario import Scenario
+from .recent import Recent
 
-Phase = Literal["cut", "assign", "gates", "done"]
+Phase = Literal["cut", "assign", "gates", "measure", "done"]
 _KIND_ROW = {name: row for row, name in enumerate(REGISTRY)}
 
 
 @dataclass(frozen=True)
 class Action:
-    """One action: ``part(j)``, ``assign(p)``, a gate, a block on a part, ``shots(level)`` or ``finish``.
+    """One action: ``part(j)``, ``assign(p)``, a gate, a block on a part, ``shots(level)``, ``finish``, ``measure`` or ``accept``.
 
     Attributes:
-        kind: ``part``, ``assign``, ``gate``, ``layer``, ``chain``, ``ring``, ``shots`` or ``finish``.
+        kind: ``part``, ``assign``, ``gate``, ``layer``, ``chain``, ``ring``, ``shots``, ``finish``, ``measure`` or ``accept``.
         gate: name of the gate that a gate or block action places.
         targets: the part, provider, qubits or ladder level it refers to, all as indices.
     """
 
-    kind: Literal["part", "assign", "gate", "layer", "chain", "ring", "shots", "finish"]
+    kind: Literal["part", "assign", "gate", "layer", "chain", "ring", "shots", "finish", "measure", "accept"]
     gate: str = ""
     targets: tuple[int, ...] = ()
 
@@ -53,32 +55,14 @@ class Action:
         return f"{name}({', '.join(map(str, self.targets))})" if self.targets else name
 
 
-class ActionTable:
-    """All actions of a scenario, numbered; printable, and the same for every process."""
+class NumberedActions:
+    """Actions by number; printable."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        rules = scenario.design
-        self.scenario = scenario
-        actions = [Action("part", targets=(part,)) for part in range(rules.max_parts)]
-        actions += [Action("assign", targets=(provider,)) for provider in range(len(scenario.providers))]
-        cuttable = [name for name in cuttable_gates() if name in rules.gates]
-        if rules.vocabulary in ("gates", "both"):
-            for name in rules.gates:
-                spec = REGISTRY[name]
-                choose = combinations if spec.symmetric else permutations
-                actions += [Action("gate", name, qubits) for qubits in choose(range(rules.qubits), spec.qubits)]
-        if rules.vocabulary in ("blocks", "both"):
-            for part in range(rules.max_parts):
-                actions += [Action.of_block(block, part) for block in Block.of_gates(rules.gates)]
-            if rules.vocabulary == "blocks":
-                # Blocks stay inside a part, so cuts need their own actions; they are masked where no cut is allowed.
-                actions += [Action("gate", name, pair) for name in cuttable for pair in combinations(range(rules.qubits), 2)]
-        actions += [Action("shots", targets=(level,)) for level in range(len(rules.shots))]
-        actions.append(Action("finish"))
+    def __init__(self, actions: Sequence[Action], owner: str) -> None:
         self.actions = tuple(actions)
-        self._index = {action: number for number, action in enumerate(actions)}
+        self._owner = owner
+        self._index = {action: number for number, action in enumerate(self.actions)}
         self.finish = self._index[Action("finish")]
-        self.step_limit = rules.max_steps or 2 * (rules.qubits + rules.max_parts + rules.max_gates + 2)
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -90,12 +74,31 @@ class ActionTable:
         """The number of ``action``.
 
         Raises:
-            QumosError: the scenario's vocabulary has no such action.
+            QumosError: there is no such action.
         """
         try:
             return self._index[action]
         except KeyError:
-            raise QumosError(f"scenario {self.scenario.name} has no action {action}") from None
+            raise QumosError(f"{self._owner} has no action {action}") from None
+
+
+class ActionTable(NumberedActions):
+    """All actions of a scenario, numbered; printable, and the same for every process.
+
+    Args:
+        scenario: the scenario.
+        rungs: how many times at most a finished design is measured before it is accepted; 0: ``finish`` is the end, and there are no
+            actions ``measure`` and ``accept``. All others have the same numbers either way.
+    """
+
+    def __init__(self, scenario: Scenario, rungs: int = 0) -> None:
+        rules = scenario.design
+        self.scenario = scenario
+        actions = list_actions(
+            (rules.qubits, rules.max_parts, len(scenario.providers), len(rules.shots)), rules.gates, rules.vocabulary, measured=rungs > 0
+        )
+        super().__init__(actions, f"scenario {scenario.name}")
+        self.step_limit = (rules.max_steps or 2 * (rules.qubits + rules.max_parts + rules.max_gates + 2)) + rungs
 
     def opening(self, partition: Iterable[int], providers: Iterable[int]) -> list[int]:
         """The actions that cut the register as ``partition`` and assign its parts to ``providers`` (indices)."""
@@ -110,18 +113,51 @@ class ActionTable:
         return [self.index(Action("gate", gate.name, gate.qubits)) for gate in block.gates(qubits)]
 
 
-_TABLES: dict[str, ActionTable] = {}
+def list_actions(
+    sizes: tuple[int, int, int, int], gates: Sequence[str], vocabulary: Literal["gates", "blocks", "both"], *, measured: bool
+) -> list[Action]:
+    """The actions in the order of their numbers.
+
+    Args:
+        sizes: numbers of qubits, parts, providers and levels of shots.
+        gates: names of the gates that may be placed.
+        vocabulary: single gates, blocks, or both.
+        measured: whether finished designs are measured until they are accepted.
+    """
+    qubits, parts, providers, levels = sizes
+    actions = [Action("part", targets=(part,)) for part in range(parts)]
+    actions += [Action("assign", targets=(provider,)) for provider in range(providers)]
+    if vocabulary in ("gates", "both"):
+        for name in gates:
+            choose = combinations if REGISTRY[name].symmetric else permutations
+            actions += [Action("gate", name, chosen) for chosen in choose(range(qubits), REGISTRY[name].qubits)]
+    if vocabulary in ("blocks", "both"):
+        for part in range(parts):
+            actions += [Action.of_block(block, part) for block in Block.of_gates(gates)]
+    if vocabulary == "blocks":
+        # Blocks stay inside a part, so cuts need their own actions; they are masked where no cut is allowed.
+        cuttable = [name for name in cuttable_gates() if name in gates]
+        actions += [Action("gate", name, pair) for name in cuttable for pair in combinations(range(qubits), 2)]
+    actions += [Action("shots", targets=(level,)) for level in range(levels)]
+    actions.append(Action("finish"))
+    return [*actions, Action("measure"), Action("accept")] if measured else actions
 
 
-def action_table(scenario: Scenario) -> ActionTable:
-    """The action table of ``scenario``; made once per process."""
-    if scenario.hash not in _TABLES:
-        _TABLES[scenario.hash] = ActionTable(scenario)
-    return _TABLES[scenario.hash]
+_TABLES: Recent[ActionTable] = Recent(256)
+
+
+def action_table(scenario: Scenario, rungs: int = 0) -> ActionTable:
+    """The action table of ``scenario``, see ``ActionTable``; the last few are kept."""
+    return _TABLES.get(f"{scenario.hash}/{rungs}", lambda: ActionTable(scenario, rungs))
 
 
 class DesignState:
     """A design in the making: which phase it is in, what may come next, what has been placed.
+
+    Args:
+        scenario: the scenario.
+        ladder: numbers of draws that a finished design is measured with, one after the other, until it is accepted; none: ``finish`` is
+            the end.
 
     Attributes:
         partition, assignment: the part of each qubit and the provider index of each part, as far as decided.
@@ -131,9 +167,10 @@ class DesignState:
         counts: how often each gate kind acts on each qubit, int ``[kinds, qubits]``, kinds in the order of the registry.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, ladder: Sequence[int] = ()) -> None:
         self.scenario = scenario
-        self.table = action_table(scenario)
+        self.ladder = tuple(ladder)
+        self.table = action_table(scenario, len(self.ladder))
         self.partition: list[int] = []
         self.assignment: list[int] = []
         self.gates: list[Gate] = []
@@ -143,6 +180,7 @@ class DesignState:
         self.cuts = 0
         self.trainable = False
         self.done = False
+        self._rung: int | None = None
         self._placed_by: tuple[tuple[Gate, ...], ...] = ()
         self._budget, self._limits = scenario.cost_limits, scenario.design_limits
         self._mask = self._compute_mask()
@@ -152,6 +190,8 @@ class DesignState:
         """The current phase."""
         if self.done:
             return "done"
+        if self._rung is not None:
+            return "measure"
         if len(self.partition) < self.scenario.design.qubits:
             return "cut"
         return "assign" if len(self.assignment) < self.n_parts else "gates"
@@ -165,6 +205,11 @@ class DesignState:
     def gates_left(self) -> int:
         """What is left of the gate budget."""
         return self.scenario.design.max_gates - len(self.gates)
+
+    @property
+    def draws(self) -> int | None:
+        """How many draws the finished design is measured with; ``None`` before ``finish``, and without a ladder."""
+        return None if self._rung is None else self.ladder[self._rung]
 
     def mask(self) -> np.ndarray:
         """int8 ``[actions]``: 1 where an action is valid now. Do not write to it."""
@@ -181,7 +226,11 @@ class DesignState:
             self.assignment.append(chosen.targets[0])
         elif chosen.kind == "shots":
             self.shots = chosen.targets[0]
-        elif chosen.kind == "finish":
+        elif chosen.kind == "finish" and self.ladder:
+            self._rung = 0
+        elif chosen.kind == "measure" and self._rung is not None:
+            self._rung += 1
+        elif chosen.kind in ("finish", "accept"):
             self.done = True
         else:
             placed = self._placed_by[action]
@@ -226,6 +275,11 @@ class DesignState:
     def _compute_mask(self) -> np.ndarray:
         mask = np.zeros(len(self.table), np.int8)
         phase = self.phase
+        if self._rung is not None:
+            accept = len(mask) - 1
+            mask[accept] = 1
+            mask[accept - 1] = not self.done and self._rung + 1 < len(self.ladder)
+            return mask
         if phase == "done" or self.shots is not None:
             # Shots are chosen last. The finished state keeps a valid action too: agents that mask with -inf would get NaN.
             mask[self.table.finish] = 1

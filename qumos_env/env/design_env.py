@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ..errors import EvaluationFailure, QumosError, shown, unknown
+from ..errors import QumosError, unknown
 from ..evaluation.evaluator import Evaluator, checked_seed
 from ..hardware.profile import list_profiles
 from ..scenario import Scenario, load_scenario, parse_scenario
 from .actions import DesignState, action_table
+from .episode import Episode, action_number, ladder_of, masked_space
 from .observation import ObservationEncoder
 
 _TRIES = 100  # drawings of devices until the problem can be solved on them
@@ -35,6 +35,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     | cut    | `part(j)`: the next qubit goes to part j                                                       |
     | assign | `assign(p)`: the next part goes to provider p                                                  |
     | gates  | gates such as `ry(q)`, `cz(a, b)`; blocks such as `ry-layer(part)`; `shots(level)`; `finish`   |
+    | measure | only with `fidelity="draws"`: `measure` adds draws to the finished design, `accept` ends        |
 
     A masked action is a no-op that costs a step; what is no number of an action raises `gymnasium.error.InvalidAction`.
 
@@ -49,21 +50,25 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     stay until the next `reset`, which without the option restores those of the scenario.
 
     ## Rewards
-    0 until the episode ends with `finish`; then the scenario's blend, whose named parts are in `info["rewards"]`.
+    0 until the episode ends with `finish`; then the scenario's blend, whose named parts are in `info["rewards"]`. With
+    `fidelity="draws"`, `finish` measures the design on the fewest draws that the scenario allows, `measure` on about twice as many
+    (`Scenario.draw_levels`; only the new ones are trained), and `accept`, always valid then, ends the episode with the reward measured
+    last. What was measured so far is in the observation and in `info`.
 
     ## Episode End
-    Terminates at `finish`, at the step limit, and when the evaluation fails; the last two with reward 0 and the reason in
+    Terminates at `finish` (at `accept`), at the step limit, and when the evaluation fails; the last two with reward 0 and the reason in
     `info["failure"]` (truncation would let a trainer bootstrap a value from a crash). Never truncates by itself.
 
     ## Information
     Always `action_mask`, `phase` and `devices` (profile of each provider, or `None`). At the end also `actions` (the effective
-    ones), and `design`, `evaluation` (flat scalars) and `rewards` where there are any.
+    ones), and `design`, `evaluation` (flat scalars) and `rewards` where there are any; these three after every measurement too.
 
     ## Arguments
     - `scenario`: name of a built-in scenario, path of a TOML file, or its content as a dictionary.
     - `render_mode`: `"ansi"` (text) or `"rgb_array"` (a drawing coloured by provider).
     - `evaluation_seed`: seed of draws, initial angles and thieves; default the scenario's.
     - `cache`: path of an SQLite file that keeps evaluations for other runs and processes.
+    - `fidelity`: `"full"` measures a finished design on all draws, `"draws"` on few and then on more, as the agent asks.
 
     ## Version History
     - v0: first release.
@@ -77,6 +82,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         render_mode: str | None = None,
         evaluation_seed: int | None = None,
         cache: str | None = None,
+        fidelity: str = "full",
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise unknown("render_mode", render_mode, self.metadata["render_modes"])
@@ -87,36 +93,27 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         self.scenario = scenario
         self.render_mode = render_mode
         self.evaluation_seed = None if evaluation_seed is None else checked_seed(evaluation_seed)
-        self.table = action_table(scenario)
+        self._ladder = ladder_of(scenario, fidelity)
+        self.table = action_table(scenario, len(self._ladder))
         self.evaluator = Evaluator(scenario, cache)
-        self._evaluator = self.evaluator
-        self._encoder = ObservationEncoder(scenario)
-        self._state = DesignState(scenario)
-        self._steps = 0
-        size = self._encoder.size(len(self.table))
+        self._encoder = ObservationEncoder(scenario, measured=bool(self._ladder))
+        self._episode = Episode(self.evaluator, self.evaluation_seed, self._ladder)
         self.action_space = gym.spaces.Discrete(len(self.table))
-        self.observation_space = gym.spaces.Dict(
-            {
-                "observations": gym.spaces.Box(0.0, 1.0, (size,), np.float32),
-                "action_mask": gym.spaces.Box(0, 1, (len(self.table),), np.int8),
-            }
-        )
+        self.observation_space = masked_space(self._encoder.size(len(self.table)), len(self.table))
 
     @property
     def state(self) -> DesignState:
         """The design in the making."""
-        return self._state
+        return self._episode.state
 
     def action_masks(self) -> np.ndarray:
         """bool ``[actions]``, as MaskablePPO of sb3-contrib asks for it."""
-        return self._state.mask().astype(bool)
+        return self.state.mask().astype(bool)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Starts an empty design; see the class."""
         super().reset(seed=seed)
-        self._evaluator = self._with_providers(options or {})
-        self._state = DesignState(self._evaluator.scenario)
-        self._steps = 0
+        self._episode = Episode(self._with_providers(options or {}), self.evaluation_seed, self._ladder)
         return self._observe(), self._info()
 
     def _with_providers(self, options: Mapping[str, Any]) -> Evaluator:
@@ -141,32 +138,8 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
 
     def step(self, action: np.int64 | int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Takes one action; see the class."""
-        if self._state.done or self._steps >= self.table.step_limit:
-            raise gym.error.ResetNeeded("the episode is over, call reset() first")
-        number = self._number(action)
-        self._steps += 1
-        self._state.apply(number)
-        reward, terminated = 0.0, False
-        info: dict[str, Any] = {}
-        if self._state.done:
-            terminated = True
-            reward, info = self._evaluate()
-        elif self._steps >= self.table.step_limit:
-            terminated = True
-            info = {"failure": f"step limit of {self.table.step_limit} reached without finish"}
-        if terminated:
-            info["actions"] = list(self._state.history)
+        reward, terminated, info = self._episode.take(action_number(action, len(self.table)))
         return self._observe(), reward, terminated, False, self._info() | info
-
-    def _number(self, action: object) -> int:
-        """``action`` as a number of the table; what it masks is the state's to know."""
-        try:
-            number = operator.index(action)  # type: ignore[arg-type]
-        except TypeError:
-            number = -1
-        if isinstance(action, bool) or not 0 <= number < len(self.table):
-            raise gym.error.InvalidAction(f"action is {shown(action)}, a whole number from 0 to {len(self.table) - 1} is needed")
-        return number
 
     def render(self) -> str | np.ndarray | None:  # type: ignore[override]
         """The design so far, as the render mode asks."""
@@ -175,20 +148,12 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
             return None
         from .rendering import state_image, state_text  # matplotlib is slow to import and rarely needed
 
-        return state_text(self._state) if self.render_mode == "ansi" else state_image(self._state)
-
-    def _evaluate(self) -> tuple[float, dict[str, Any]]:
-        design = self._state.design()
-        info: dict[str, Any] = {"design": design.to_dict()}
-        try:
-            evaluation = self._evaluator.evaluate(design, seed=self.evaluation_seed)
-        except EvaluationFailure as error:
-            return 0.0, info | {"failure": str(error)}
-        return evaluation.reward, info | {"evaluation": evaluation.to_dict(), "rewards": dict(evaluation.rewards)}
+        return state_text(self.state) if self.render_mode == "ansi" else state_image(self.state)
 
     def _observe(self) -> dict[str, np.ndarray]:
-        return {"observations": self._encoder.encode(self._state), "action_mask": self._state.mask().copy()}
+        seen = self._encoder.encode(self.state, self._episode.evaluation)
+        return {"observations": seen, "action_mask": self.state.mask().copy()}
 
     def _info(self) -> dict[str, Any]:
-        devices = [provider.device for provider in self._state.scenario.providers]
-        return {"action_mask": self._state.mask().copy(), "phase": self._state.phase, "devices": devices}
+        devices = [provider.device for provider in self.state.scenario.providers]
+        return {"action_mask": self.state.mask().copy(), "phase": self.state.phase, "devices": devices}

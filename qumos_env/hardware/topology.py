@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 import networkx
@@ -21,14 +22,14 @@ class _Lattice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Number of qubits; they are numbered from 0."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def couplings(self) -> tuple[Coupling, ...]:
         """The coupled pairs."""
-        raise NotImplementedError
 
     @property
     def complete(self) -> bool:

@@ -56,6 +56,19 @@ class Budget:
                 return f"{self._limits.rows} rows cost {cost:.4g} {name}, budget.{name} is {limit:g}"
         return None
 
+    def spent_at_least(self, design: Design) -> tuple[float, float]:
+        """The least that ``design`` can cost, before its native gates are counted: dollars and seconds as shares of their limits.
+
+        A share is 0 where there is no such limit.
+        """
+        if not self.is_set:
+            return 0.0, 0.0
+        job, limits = self._job(design, self._bound(design, longest=False)), self._limits
+        return (
+            0.0 if limits.dollars is None else job.dollars / limits.dollars,
+            0.0 if limits.seconds is None else job.mean_seconds / limits.seconds,
+        )
+
     def leaves_room(self, assignment: Sequence[int], more: int) -> bool:
         """Whether parts at the providers numbered ``assignment`` and ``more`` others could be within the budget, with one gate each."""
         if not self.is_set:

@@ -113,6 +113,8 @@ class DataSection(Section):
         source: a data set of ``qumos_env.data`` or the path of a CSV, Parquet or NPZ file.
         classes: the labels to keep, in this order, at most 1,000; empty keeps all.
         parameters: numbers passed to a generated data set; rows up to 10⁶, features up to 10⁴, rows × features up to 2·10⁷.
+        mixing: what is done to the raw features first: ``none``, a random ``permutation`` of the columns, or a random ``rotation``.
+        mixing_seed: seed of it, below 2⁶³.
         reducer: how features are reduced to the width of the encoding.
         scaler: how reduced features are brought to ``angle_range``.
         angle_range: angles in radians that a feature is mapped to, from -10⁴ to 10⁴.
@@ -128,6 +130,8 @@ class DataSection(Section):
     source: PathOrName
     classes: Annotated[tuple[Annotated[str | int, AfterValidator(_bounded_label)], ...], Field(max_length=MOST_CLASSES)] = ()
     parameters: Annotated[dict[str, float | int], Field(max_length=100), AfterValidator(_bounded_parameters)] = {}
+    mixing: Literal["none", "permutation", "rotation"] = "none"
+    mixing_seed: Seed = 0
     reducer: Literal["pca", "lda", "none"] = "pca"
     scaler: Literal["min-max", "max-abs"] = "min-max"
     angle_range: tuple[Angle, Angle] = FULL_RANGE
@@ -147,11 +151,14 @@ class DataSection(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_absent_noise(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Scenarios without it hash as they did before there was any."""
+    def _without_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Scenarios without label noise or mixing hash as they did before there was any."""
         data: dict[str, Any] = dump(self)
         if not self.label_noise:
             data.pop("label_noise", None)
+        if self.mixing == "none":
+            data.pop("mixing", None)
+            data.pop("mixing_seed", None)
         return data
 
 

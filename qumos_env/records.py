@@ -6,7 +6,7 @@ from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qumos_env.errors import QumosError, one_line, shortened, unknown
+from .errors import QumosError, one_line, shortened, unknown
 
 LARGEST = 10**9
 """Above any count that makes sense by a factor of a thousand."""
