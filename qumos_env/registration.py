@@ -5,6 +5,7 @@ Light: registering environments loads no simulator.
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import gymnasium as gym
@@ -29,15 +30,17 @@ def list_scenarios() -> tuple[str, ...]:
 
 
 def env_id(scenario: str) -> str:
-    """The id of a built-in scenario: ``digits-theft`` is ``qumos/DigitsTheft-v0``."""
-    return f"qumos/{''.join(word.capitalize() for word in scenario.split('-'))}-v0"
+    """The id of a built-in scenario: ``digits-theft`` in its first version is ``qumos/DigitsTheft-v0``."""
+    with open(scenario_folder() / f"{scenario}.toml", "rb") as file:
+        version = tomllib.load(file).get("version", 0)
+    return f"qumos/{''.join(word.capitalize() for word in scenario.split('-'))}-v{version}"
 
 
 def register_all() -> None:
     """Registers every built-in scenario and what spans many; harmless when repeated. The environments own their step limits."""
     for scenario in list_scenarios():
-        if env_id(scenario) not in gym.registry:
-            gym.register(id=env_id(scenario), entry_point="qumos_env.env.design_env:DesignEnv", kwargs={"scenario": scenario})
+        if (identifier := env_id(scenario)) not in gym.registry:
+            gym.register(id=identifier, entry_point="qumos_env.env.design_env:DesignEnv", kwargs={"scenario": scenario})
     for name, entry_point in CONTEXT_IDS.items():
         if name not in gym.registry:
             gym.register(id=name, entry_point=entry_point)

@@ -25,7 +25,7 @@ from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.evaluation.evaluator import Evaluation, Evaluator
 from qumos_env.scenario import list_scenarios, load_scenario, parse_scenario
 
-ID = "qumos_env:qumos/IrisSmoke-v0"
+ID = "qumos_env:qumos/IrisSmoke-v1"
 ROOT = Path(__file__).resolve().parent.parent
 
 TINY: dict[str, Any] = {

@@ -28,7 +28,7 @@ where = Path(qumos_env.__file__).resolve()
 assert where.is_relative_to(sys.argv[1]), where
 assert list_scenarios() == tuple(sys.argv[2:]), list_scenarios()
 assert "ibm-heron" in list_profiles() and load_profile("ibm-heron").n_qubits == 156
-env = gymnasium.make("qumos_env:qumos/IrisSmoke-v0")
+env = gymnasium.make("qumos_env:qumos/IrisSmoke-v1")
 observation, info = env.reset(seed=0)
 assert observation in env.observation_space
 """

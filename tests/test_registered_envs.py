@@ -44,7 +44,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch) -> Evaluation:
 def test_every_scenario_is_registered_under_a_readable_id() -> None:
     """Without dots, with plain JSON arguments, and once."""
     assert env_id("digits-theft") == "qumos/DigitsTheft-v0"
-    assert env_id("iris-smoke") == "qumos/IrisSmoke-v0"
+    assert env_id("iris-smoke") == "qumos/IrisSmoke-v1"
     assert len(set(IDS)) == len(list_scenarios())
     register_all()
     for name, identifier in zip(list_scenarios(), IDS, strict=True):

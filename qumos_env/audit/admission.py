@@ -6,11 +6,9 @@ A scenario whose reward differences are training noise rewards luck, and one in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
-from typing import TypeVar
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -23,8 +21,10 @@ from ..env.random_designs import random_design, textbook_design
 from ..errors import EvaluationFailure, QumosError
 from ..evaluation.evaluator import Evaluation, Evaluator
 from ..evaluation.service import Service
+from ..evaluation.workload import Rows
 from ..scenario import Scenario
 from ..scenario.scenario import MIN_ADVANTAGE
+from .processes import Progress, in_processes, silent
 
 MIN_RELIABILITY = 0.7
 MIN_TEST_CORRELATION = 0.6
@@ -41,8 +41,6 @@ SEARCH_SEEDS = (101, 102, 103)
 TEST_SEEDS = (201, 202)
 BEST_SEEDS = (201, 202, 203, 204, 205)
 AUDIT_SEED = 301
-J = TypeVar("J")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -110,18 +108,14 @@ def handmade(scenario: Scenario) -> dict[str, Design]:
     return designs
 
 
-def _silent(done: int, total: int) -> None:
-    """No progress shown."""
-
-
 def check(
     scenario: Scenario,
     *,
     designs: int = 50,
     workers: int = 1,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] = _silent,
-    on_audit: Callable[[int, int], None] = _silent,
+    on_progress: Progress = silent,
+    on_audit: Progress = silent,
 ) -> Admission:
     """Measures ``scenario`` over ``designs`` random designs, half of them textbook ansätze on random partitions.
 
@@ -143,14 +137,14 @@ def check(
     n_parts = len(next(iter(known)).assignment) if known else 1
     trivial = encode_only(contiguous(scenario.design.qubits, n_parts), scenario.provider_names[:n_parts])
 
-    jobs = [(design, s, "search") for design in random for s in SEARCH_SEEDS]
+    jobs: list[tuple[Design, int, Rows]] = [(design, s, "search") for design in random for s in SEARCH_SEEDS]
     jobs += [(design, s, "test") for design in random for s in TEST_SEEDS]
     jobs += [(design, s, "test") for design in [*known, trivial] for s in BEST_SEEDS]
-    results = dict(zip([(d.hash, s, r) for d, s, r in jobs], _evaluate_all(scenario, jobs, workers, on_progress), strict=True))
+    results = dict(zip([(d.hash, s, r) for d, s, r in jobs], in_processes(scenario, _evaluate, jobs, workers, on_progress), strict=True))
     # The best random designs by search reward get the same seeds as the hand-made ones before they may count as best known.
     finalists = sorted(random, key=lambda d: -np.mean([results[d.hash, s, "search"].reward for s in SEARCH_SEEDS]))[:3]
-    extra = [(d, s, "test") for d in finalists for s in BEST_SEEDS if (d.hash, s, "test") not in results]
-    results |= dict(zip([(d.hash, s, r) for d, s, r in extra], _evaluate_all(scenario, extra, workers, _silent), strict=True))
+    extra: list[tuple[Design, int, Rows]] = [(d, s, "test") for d in finalists for s in BEST_SEEDS if (d.hash, s, "test") not in results]
+    results |= dict(zip([(d.hash, s, r) for d, s, r in extra], in_processes(scenario, _evaluate, extra, workers, silent), strict=True))
 
     rewards = np.array([[results[d.hash, s, "search"].reward for s in SEARCH_SEEDS] for d in random])
     aucs = np.array([[results[d.hash, s, "search"].membership_auc for s in SEARCH_SEEDS] for d in random])
@@ -192,7 +186,7 @@ def _theft_figures(
     accuracies: np.ndarray,
     thefts: np.ndarray,
     workers: int,
-    on_audit: Callable[[int, int], None],
+    on_audit: Progress,
 ) -> dict[str, float]:
     """Whether loot is worth anything, and whether security is a choice among accurate designs; NaN where the reward does not weigh theft.
 
@@ -208,7 +202,7 @@ def _theft_figures(
         return dict.fromkeys(names, float("nan"))
     accurate = np.argsort(-accuracies, kind="stable")[: max(2, round(ACCURATE_SHARE * len(designs)))]
     jobs = [(design, AUDIT_SEED) for design in (*(designs[index] for index in accurate), _centralised(scenario))]
-    *audits, whole = _in_processes(scenario, _audit, jobs, workers, on_audit)
+    *audits, whole = in_processes(scenario, _audit, jobs, workers, on_audit)
     gain = np.array(whole["values"]) - np.array(whole["controls"])
     error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
     found = thefts[accurate]
@@ -271,51 +265,26 @@ def _reason(scenario: Scenario, figures: dict[str, float]) -> str:
     return ""
 
 
-_EVALUATOR: Evaluator | None = None
-
-
-def _start(scenario: Scenario) -> None:
-    global _EVALUATOR
-    _EVALUATOR = Evaluator(scenario)
-
-
-def _evaluate(job: tuple[Design, int, str]) -> Evaluation:
-    assert _EVALUATOR is not None
+def _evaluate(evaluator: Evaluator, job: tuple[Design, int, Rows]) -> Evaluation:
     design, seed, rows = job
-    try:
+    with _named(design):
         # The trivial reference may hold what the scenario does not offer; all others keep its limits anyway.
-        return _EVALUATOR.evaluate(design, seed=seed, rows=rows, limits=False)  # type: ignore[arg-type]
-    except EvaluationFailure as error:
-        raise QumosError(f"design {design.hash[:12]}: {error}") from error
+        return evaluator.evaluate(design, seed=seed, rows=rows, limits=False)
 
 
-def _audit(job: tuple[Design, int]) -> Mapping[str, list[float]]:
+def _audit(evaluator: Evaluator, job: tuple[Design, int]) -> Mapping[str, list[float]]:
     """Accuracies of the audit's best thief and of its control, one per draw."""
-    assert _EVALUATOR is not None
     design, seed = job
-    found = theft.run(Service.train(_EVALUATOR.workload, design, seed, "test"), effort=EFFORT).measurements
+    with _named(design):
+        found = theft.run(Service.train(evaluator.workload, design, seed, "test"), effort=EFFORT).measurements
     best = next(measurement for measurement in found if measurement.case == theft.BEST)
     return {"values": best.values.tolist(), "controls": np.broadcast_to(best.controls, best.values.shape).tolist()}
 
 
-def _evaluate_all(
-    scenario: Scenario, jobs: Sequence[tuple[Design, int, str]], workers: int, on_progress: Callable[[int, int], None]
-) -> list[Evaluation]:
-    return _in_processes(scenario, _evaluate, jobs, workers, on_progress)
-
-
-def _in_processes(
-    scenario: Scenario, work: Callable[[J], R], jobs: Sequence[J], workers: int, on_progress: Callable[[int, int], None]
-) -> list[R]:
-    """What ``work`` makes of every job, in order, in ``workers`` processes that hold an evaluator of ``scenario``."""
-
-    def counted(results: Iterable[R]) -> Iterator[R]:
-        for done, result in enumerate(results, 1):
-            on_progress(done, len(jobs))
-            yield result
-
-    if workers <= 1:
-        _start(scenario)
-        return list(counted(map(work, jobs)))
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (scenario,)) as pool:
-        return list(counted(pool.map(work, jobs, chunksize=2)))
+@contextmanager
+def _named(design: Design) -> Iterator[None]:
+    """Says of which design an evaluation broke down."""
+    try:
+        yield
+    except EvaluationFailure as error:
+        raise QumosError(f"design {design.hash[:12]}: {error}") from error

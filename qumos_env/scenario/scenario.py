@@ -68,7 +68,9 @@ class Scenario(Section):
 
     Attributes:
         name: also of the registered environment, at most 100 characters.
+        version: of the registered environment; another problem under the same name is another version.
         title, description: prose, at most 1,000 and 100,000 characters.
+        tags: what it is about and how hard it is, in words; at most 20.
         seed: evaluation seed of searches, below 2⁶³.
         compare: offered for comparisons.
         providers: at most 100.
@@ -78,8 +80,10 @@ class Scenario(Section):
 
     schema_version: Literal[1] = 1
     name: Identifier
+    version: Annotated[int, Field(ge=0, le=999)] = 0
     title: Annotated[str, Field(max_length=1000)]
     description: Annotated[str, Field(max_length=100_000)] = ""
+    tags: Annotated[tuple[Identifier, ...], Field(max_length=20)] = ()
     seed: Seed = 0
     compare: bool = True
     data: DataSection
@@ -217,7 +221,7 @@ class Scenario(Section):
     @cached_property
     def hash(self) -> str:
         """SHA-256 over everything that defines the problem (prose and calibration figures are left out)."""
-        content = self.model_dump(mode="json", exclude={"title", "description", "calibration", "compare"})
+        content = self.model_dump(mode="json", exclude={"version", "title", "description", "tags", "calibration", "compare"})
         if not self.extensions:
             del content["extensions"]  # as before there were any
         devices = [provider.profile for provider in self.providers]
