@@ -40,19 +40,20 @@ _READY, _BEGUN = "ready", "begun"
 
 @dataclass(frozen=True)
 class Job:
-    """One evaluation: the design, the evaluation seed (``None``: the scenario's), the rows that score it and whether the
-    limits of the scenario are held against it."""
+    """One evaluation: the design, the evaluation seed (``None``: the scenario's), the rows that score it, whether the limits of the
+    scenario are held against it, and how many of its draws are taken (``None``: all)."""
 
     design: Design
     seed: int | None = None
     rows: Rows = "search"
     limits: bool = True
+    draws: int | None = None
 
 
 def evaluate(evaluator: Evaluator, job: Job) -> Outcome:
     """Runs ``job``; a design whose training breaks down gives reward 0 and the reason."""
     try:
-        evaluation = evaluator.evaluate(job.design, seed=job.seed, rows=job.rows, limits=job.limits)
+        evaluation = evaluator.evaluate(job.design, seed=job.seed, rows=job.rows, limits=job.limits, draws=job.draws)
     except EvaluationFailure as failure:
         return Outcome(0.0, {}, one_line(failure))
     return Outcome(float(evaluation.reward), evaluation.to_dict(), "")

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from qumos_env.scenario import Scenario
 
-from .ask_tell import LAG, run_ask_tell
-from .protocol import SearchSummary, SearchTask, Trial
+from .ask_tell import Proposal, ask_tell_search
+from .protocol import Outcome
 from .sequences import balanced_actions
-from .settings import AgentSettings, Count, parse_settings
+from .settings import SearcherSettings
 
 AGENT = "random"
 
 
-class Settings(AgentSettings):
+class Settings(SearcherSettings):
     """Settings of random search.
 
     Attributes:
         warm_start: evaluate the hand-made designs first; off, or it would not be random search.
         lag: designs under way at a time.
     """
-
-    lag: Count = LAG
 
 
 class RandomSearcher:
@@ -34,22 +30,12 @@ class RandomSearcher:
         self._scenario = scenario
         self._rng = np.random.default_rng(seed)
 
-    def ask(self) -> list[int]:
+    def ask(self) -> Proposal:
         """A random design."""
-        return balanced_actions(self._scenario, self._rng)
+        return Proposal(tuple(balanced_actions(self._scenario, self._rng)))
 
-    def tell(self, actions: list[int], reward: float) -> None:
+    def tell(self, proposal: Proposal, outcome: Outcome) -> None:
         """Learns nothing."""
 
 
-def search(
-    task: SearchTask,
-    *,
-    on_trial: Callable[[Trial], None],
-    should_stop: Callable[[], bool],
-    on_stage: Callable[[str], None],
-) -> SearchSummary:
-    """Random search; see ``protocol.Search``."""
-    settings = parse_settings(Settings, task.settings, AGENT)
-    searcher = RandomSearcher(task.scenario, task.seed)
-    return run_ask_tell(task, searcher, on_trial=on_trial, should_stop=should_stop, on_stage=on_stage, lag=settings.lag)
+search = ask_tell_search(AGENT, Settings, lambda task, settings: RandomSearcher(task.scenario, task.seed))

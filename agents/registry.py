@@ -19,7 +19,8 @@ from qumos_env.errors import QumosError, unknown
 from .protocol import Search
 from .settings import AgentSettings, parse_settings, tuned_settings
 
-_EXTRA = ("ray", "torch")
+_EXTRAS = {"ray": "rllib", "torch": "rllib", "optuna": "optuna", "pymoo": "pymoo"}
+"""The extra of the package that brings a library."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ def load_agent(name: str) -> Agent:
     try:
         module = importlib.import_module(found) if isinstance(found, str) else found
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in _EXTRA:
-            raise QumosError(f"agent {name} needs {error.name}, which is not installed: pip install 'qumos-env[rllib]'") from error
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is not None:
+            raise QumosError(f"agent {name} needs {error.name}, which is not installed: pip install 'qumos-env[{extra}]'") from error
         raise
     tuned = Path(str(module.__file__)).parent / "tuned" / f"{name}.toml"
     return Agent(name, module.Settings, module.search, tuned)

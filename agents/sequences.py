@@ -62,7 +62,12 @@ def canonical(genome: Genome) -> Genome:
 
 
 def play(scenario: Scenario, genome: Genome, rng: np.random.Generator) -> list[int]:
-    """The effective actions of the episode that follows ``genome`` as far as the masks allow and finishes.
+    """The effective actions of ``played``."""
+    return played(scenario, genome, rng).history
+
+
+def played(scenario: Scenario, genome: Genome, rng: np.random.Generator) -> DesignState:
+    """The end of the episode that follows ``genome`` as far as the masks allow and finishes.
 
     A masked decision of the cut or the assignment is replaced by a random valid one; a masked gate is left out; where no
     trainable gate is left, a random one is added.
@@ -85,7 +90,7 @@ def play(scenario: Scenario, genome: Genome, rng: np.random.Generator) -> list[i
     if wanted.shots is not None:
         state.apply(table.index(Action("shots", targets=(wanted.shots,))))
     state.apply(table.finish)
-    return state.history
+    return state
 
 
 def balanced_actions(scenario: Scenario, rng: np.random.Generator) -> list[int]:
@@ -118,7 +123,12 @@ def balanced_actions(scenario: Scenario, rng: np.random.Generator) -> list[int]:
 
 def random_gate(table: ActionTable, rng: np.random.Generator) -> Action:
     """A random gate or block action of the table, kind first, place second."""
-    return table.actions[_kind_then_place([action for action in table.actions if _places(action)], table, rng)]
+    return table.actions[_kind_then_place(placing_actions(table), table, rng)]
+
+
+def placing_actions(table: ActionTable) -> list[Action]:
+    """The gate and block actions of the table, in its order."""
+    return [action for action in table.actions if _places(action)]
 
 
 def _places(action: Action) -> bool:

@@ -24,6 +24,8 @@ Number = Annotated[int, Field(ge=0, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Rate = Annotated[float, Field(gt=0, le=1e3)]
+LAG = 8
+"""Designs under way at a time: keeps up to eight workers busy."""
 
 
 class AgentSettings(Record):
@@ -34,6 +36,30 @@ class AgentSettings(Record):
     """
 
     warm_start: bool = False
+
+
+class SearcherSettings(AgentSettings):
+    """What the settings of every agent that is asked and told have.
+
+    Attributes:
+        lag: designs under way at a time.
+    """
+
+    lag: Count = LAG
+
+
+class RacingSettings(SearcherSettings):
+    """Settings of an agent that may look at a design with few draws first, see ``racing.Ladder``.
+
+    Attributes:
+        racing: whether it does; otherwise every design is measured with all draws.
+        first_draws: draws of the first look.
+        promoted: share of the designs that are measured again with more draws, at every rung.
+    """
+
+    racing: bool = False
+    first_draws: Count = 1
+    promoted: Annotated[float, Field(gt=0, lt=1)] = 0.25
 
 
 class _Tuned(Record):

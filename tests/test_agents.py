@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 import agents.pool
 from agents import AGENTS, Agent, SearchSummary, SearchTask, Trial, load_agent, register_agent
-from agents.ask_tell import run_ask_tell
+from agents.ask_tell import Proposal, run_ask_tell
 from agents.baselines import baselines, starting_points
-from agents.evolution import EvolutionSearcher, mutate
+from agents.evolution import EvolutionSearcher
 from agents.evolution import Settings as EvolutionSettings
+from agents.mutations import mutate
 from agents.pool import EvaluationPool, Job
 from agents.protocol import EPISODES_PER_BUDGET, Ledger, Outcome
 from agents.random_search import RandomSearcher
@@ -76,7 +77,9 @@ class FakeEvaluator:
     def __init__(self, scenario: Scenario, cache: str | None = None) -> None:
         self.scenario = scenario
 
-    def evaluate(self, design: Design, *, seed: int | None = None, rows: str = "search", limits: bool = True) -> FakeEvaluation:
+    def evaluate(
+        self, design: Design, *, seed: int | None = None, rows: str = "search", limits: bool = True, draws: int | None = None
+    ) -> FakeEvaluation:
         """A reward in [0, 1]."""
         type(self).calls += 1
         names = [gate.name for gate in design.gates]
@@ -107,7 +110,7 @@ def run(agent: str, task: SearchTask, stop_after: int | None = None) -> tuple[li
 
 def essence(trials: list[Trial]) -> list[tuple[object, ...]]:
     """Everything of a trace that must be reproducible."""
-    return [(t.index, t.actions, t.design_hash, t.reward, t.repeated, t.failure) for t in trials]
+    return [(t.index, t.actions, t.design_hash, t.reward, t.repeated, t.failure, t.draws) for t in trials]
 
 
 def is_finished(scenario: Scenario, actions: list[int]) -> bool:
@@ -205,11 +208,11 @@ class TestAskTell:
         actions = list(starting_points(scenario)[0])
 
         class Stubborn:
-            def ask(self) -> list[int]:
-                return actions
+            def ask(self) -> Proposal:
+                return Proposal(tuple(actions))
 
-            def tell(self, actions: list[int], reward: float) -> None:
-                assert reward > 0
+            def tell(self, proposal: Proposal, outcome: Outcome) -> None:
+                assert outcome.reward > 0
 
         trials: list[Trial] = []
         task = SearchTask(scenario, 6, workers=0)
@@ -223,11 +226,11 @@ class TestAskTell:
         events: list[str] = []
 
         class Recording(RandomSearcher):
-            def ask(self) -> list[int]:
+            def ask(self) -> Proposal:
                 events.append("ask")
                 return super().ask()
 
-            def tell(self, actions: list[int], reward: float) -> None:
+            def tell(self, proposal: Proposal, outcome: Outcome) -> None:
                 events.append("tell")
 
         searcher = Recording(scenario, 0)
@@ -308,8 +311,8 @@ class TestAskTell:
     def test_the_oldest_member_dies(self) -> None:
         searcher = EvolutionSearcher(load_scenario("iris-smoke"), EvolutionSettings(population=2, tournament=1), seed=0)
         for reward in (0.9, 0.1, 0.2):
-            searcher.tell([0], reward)
-        assert [member.reward for member in searcher._population] == [0.1, 0.2]
+            searcher.tell(Proposal((0,)), Outcome(reward))
+        assert [reward for _, reward in searcher.population] == [0.1, 0.2]
 
     @pytest.mark.slow
     @pytest.mark.parametrize("agent", ["random", "evolution"])

@@ -46,7 +46,9 @@ class CountingEvaluator:
     def __init__(self, scenario: Scenario, cache: str | None = None) -> None:
         self._cache = EvaluationCache(cache)
 
-    def evaluate(self, design: Design, *, seed: int | None = None, rows: str = "search", limits: bool = True) -> Any:
+    def evaluate(
+        self, design: Design, *, seed: int | None = None, rows: str = "search", limits: bool = True, draws: int | None = None
+    ) -> Any:
         """As an evaluator does."""
         key = f"{design.hash}/{rows}/{seed}"
         if self._cache.get(key) is None:

@@ -19,14 +19,18 @@ from agents.protocol import Outcome, Trial
 from agents.random_search import RandomSearcher
 from qumos_env import Design, load_scenario
 from qumos_env.cli import run as run_app
+from qumos_env.design import Gate
 from qumos_env.env.actions import DesignState
 from qumos_env.errors import QumosError
 from training.cli import app
+from training.curves import best_per_design, measured, search_best
 from training.locking import LOCK
 from training.rundir import RunDirectory, read_trace
 from training.scoring import RACE_SEED, TEST_SEED, Entrant, Scored, contenders, paired_difference, race, race_length, score
 from training.statistics import bootstrap_interval, interquartile_mean
 from training.stopping import StopRequest
+
+SCENARIO = load_scenario("iris-smoke")
 
 
 def designs(count: int) -> list[Design]:
@@ -35,12 +39,12 @@ def designs(count: int) -> list[Design]:
     searcher = RandomSearcher(scenario, 0)
     found: dict[str, Design] = {}
     while len(found) < count:
-        design = DesignState(scenario).replay(searcher.ask()).design()
+        design = DesignState(scenario).replay(searcher.ask().actions).design()
         found[design.hash] = design
     return list(found.values())
 
 
-def trial(index: int, design: Design, reward: float, *, repeated: bool = False, failure: str = "") -> Trial:
+def trial(index: int, design: Design, reward: float, *, repeated: bool = False, failure: str = "", draws: int | None = None) -> Trial:
     """A trial as a trace holds it."""
     return Trial(
         index=index,
@@ -52,6 +56,7 @@ def trial(index: int, design: Design, reward: float, *, repeated: bool = False, 
         failure=failure,
         repeated=repeated,
         seconds=float(index),
+        draws=draws,
     )
 
 
@@ -59,6 +64,7 @@ class NoisyPool:
     """A pool whose designs have a true value and whose evaluations are noisy; keeps the jobs."""
 
     def __init__(self, values: dict[str, float], noise: float) -> None:
+        self.scenario = load_scenario("iris-smoke")
         self._values = values
         self._noise = noise
         self.jobs: list[Job] = []
@@ -106,8 +112,28 @@ class TestSelection:
     def test_contenders_are_distinct_and_the_best(self) -> None:
         a, b, c = designs(3)
         trials = [trial(0, a, 0.2), trial(1, b, 0.9, failure="diverged"), trial(2, c, 0.5), trial(3, a, 0.2, repeated=True)]
-        assert contenders(trials, 16) == [c, a]
-        assert contenders(trials, 1) == [c]
+        assert contenders(SCENARIO, trials, 16) == [c, a]
+        assert contenders(SCENARIO, trials, 1) == [c]
+
+    def test_designs_measured_with_few_draws_only_fill_up(self) -> None:
+        a, b, c = designs(3)
+        trials = [trial(0, a, 0.9, draws=1), trial(1, b, 0.8, draws=1), trial(2, c, 0.3, draws=2), trial(3, b, 0.2, draws=2)]
+        assert contenders(SCENARIO, trials, 16) == [c, b, a]
+        assert search_best(SCENARIO, trials) == 0.3
+        assert search_best(SCENARIO, trials[:2]) == 0.9
+
+    def test_curves_count_what_was_paid_for(self) -> None:
+        a, b, c = designs(3)
+        trials = [trial(0, a, 0.9, draws=1), trial(1, b, 0.1, draws=2), trial(2, a, 0.9, draws=1, repeated=True), trial(3, a, 0.4, draws=2)]
+        assert [(one.spent, one.full) for one in measured(SCENARIO, trials)] == [(0.5, False), (1.5, True), (2.0, True)]
+        assert best_per_design(SCENARIO, trials) == pytest.approx([math.nan, 0.4], nan_ok=True)
+        assert best_per_design(SCENARIO, [trial(0, a, 0.2), trial(1, b, 0.5), trial(2, c, 0.3)]) == [0.2, 0.5, 0.5]
+
+    def test_designs_beyond_the_limits_race_as_references(self) -> None:
+        free = Design((0, 0, 0, 0), ("aurora",), (Gate("ry", (0,)),))
+        pool = NoisyPool({free.hash: 0.3}, 0.0)
+        (scored,) = race(pool, [free], lambda _: None)  # type: ignore[arg-type]
+        assert not scored.limits and not any(job.limits for job in pool.jobs)
 
     def test_the_race_finds_the_best_in_noise(self) -> None:
         entrants = designs(16)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(name="training", help="Search for designs with agents, and compare agents.", no_args_is_help=True, add_completion=False)
 
 ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a built-in scenario or path of a TOML file.")]
-BudgetOption = Annotated[int, typer.Option(help="Distinct designs to evaluate.", min=1)]
+BudgetOption = Annotated[int, typer.Option(help="Designs to evaluate; with K draws each, this is K times as many trained models.", min=1)]
 TimeOption = Annotated[float | None, typer.Option(help="Seconds of search; the scoring that follows comes on top.", min=0.1)]
 WorkersOption = Annotated[int, typer.Option(help="Processes that evaluate designs; 0 uses this one.", min=0)]
 SetOption = Annotated[list[str], typer.Option("--set", help="Override a setting of the agent, as key=value.")]

@@ -16,9 +16,9 @@ from qumos_env.errors import QumosError
 from qumos_env.files import check_target
 from qumos_env.records import Record
 
+from .curves import SPENT, best_per_design
 from .display import Display
 from .locking import LOCK, held
-from .report import best_so_far, distinct_rewards
 from .results import Results
 from .rundir import CACHE, RUN, RunDirectory, RunPlan, folder_at, own_files, read_record, write_json, written
 from .scoring import Entrant, Scored, best_admissible, score
@@ -90,7 +90,7 @@ def _compare(plans: Sequence[RunPlan], out: Path, display: Display) -> dict[str,
             if run.state != "done":
                 raise QumosError(f"interrupted; continue with the same command and --force, finished runs in {out} are kept")
         runs.setdefault(plan.agent, []).append(run.results())
-        curves.setdefault(plan.agent, []).append(best_so_far(distinct_rewards(run.trials())))
+        curves.setdefault(plan.agent, []).append(best_per_design(plan.scenario, run.trials()))
     hand_made = _hand_made(plans[0], out, display)
     data: dict[str, Any] = header | {
         "state": "done",
@@ -125,7 +125,7 @@ def comparison_rows(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def comparison_figure(curves: Mapping[str, Sequence[Sequence[float]]], title: str) -> Figure:
-    """Best search reward so far against distinct designs: mean over seeds, with the range."""
+    """Best search reward so far, of designs measured with all draws, against trained models: mean over seeds, with the range."""
     figure = Figure(figsize=(8, 4.2), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for agent, runs in curves.items():
@@ -134,7 +134,7 @@ def comparison_figure(curves: Mapping[str, Sequence[Sequence[float]]], title: st
         numbers = np.arange(1, length + 1)
         (line,) = axes.plot(numbers, stack.mean(axis=0), label=agent)
         axes.fill_between(numbers, stack.min(axis=0), stack.max(axis=0), color=line.get_color(), alpha=0.15, lw=0)
-    axes.set_xlabel("distinct designs evaluated")
+    axes.set_xlabel(SPENT)
     axes.set_ylabel("best search reward so far")
     axes.set_title(f"{title}; bands are the range over seeds", fontsize=10)
     axes.legend(frameon=False)
@@ -160,6 +160,7 @@ def _summary(results: Sequence[Results]) -> dict[str, Any]:
         "accuracy": [one.winner.accuracy for one in results],
         "theft": [one.winner.theft for one in results],
         "distinct": [one.distinct for one in results],
+        "draws": [one.draws for one in results],
         "episodes": [one.episodes for one in results],
         "seconds": [one.search_seconds for one in results],
     }

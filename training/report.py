@@ -14,39 +14,31 @@ from qumos_env import Design
 from qumos_env.design.rendering import design_figure, design_text, figure_png
 from qumos_env.files import write_text
 from qumos_env.html import image, page, table
+from qumos_env.scenario import Scenario
 
+from .curves import SPENT, best_so_far, measured
 from .results import Results, Score
 from .rundir import REPORT, RunDirectory, written
-from .tables import HEADINGS
+from .tables import HEADINGS, trained_models
 
 
-def search_figure(trials: Sequence[Trial], title: str) -> Figure:
-    """Reward of every distinct design and the best so far, against the number of distinct designs."""
+def search_figure(scenario: Scenario, trials: Sequence[Trial], title: str) -> Figure:
+    """Reward of every distinct design and the best so far, against the trained models."""
     figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    rewards = distinct_rewards(trials)
-    best = best_so_far(rewards)
-    numbers = range(1, len(rewards) + 1)
-    axes.plot(numbers, rewards, ".", ms=3, color="#9fb3c8", label="designs")
-    axes.plot(numbers, best, color="#d1495b", label="best so far")
-    axes.set_xlabel("distinct designs evaluated")
+    points = measured(scenario, trials)
+    first_looks = [point for point in points if not point.full]
+    whole = [point for point in points if point.full]
+    if first_looks:
+        axes.plot([p.spent for p in first_looks], [p.reward for p in first_looks], ".", ms=2, color="#dde5ec", label="designs, few draws")
+    axes.plot([p.spent for p in whole], [p.reward for p in whole], ".", ms=3, color="#9fb3c8", label="designs, all draws")
+    best = best_so_far([p.reward for p in whole])
+    axes.plot([p.spent for p in whole], best, color="#d1495b", label="best so far, all draws")
+    axes.set_xlabel(SPENT)
     axes.set_ylabel("search reward")
     axes.set_title(title, fontsize=10, parse_math=False)
     axes.legend(frameon=False)
     return figure
-
-
-def distinct_rewards(trials: Sequence[Trial]) -> list[float]:
-    """The rewards of the distinct designs, in the order in which they were found."""
-    return [trial.reward for trial in trials if trial.design_hash and not trial.repeated]
-
-
-def best_so_far(rewards: Sequence[float]) -> list[float]:
-    """Running maximum."""
-    best: list[float] = []
-    for reward in rewards:
-        best.append(max(reward, best[-1] if best else reward))
-    return best
 
 
 def write_report(run: RunDirectory) -> None:
@@ -59,12 +51,13 @@ def write_report(run: RunDirectory) -> None:
     plan = run.plan
     trials = run.trials()
     design = Design.from_dict(results.winner.design)
-    curve = search_figure(trials, f"{plan.agent} on {plan.scenario.name}, seed {plan.seed}")
+    curve = search_figure(plan.scenario, trials, f"{plan.agent} on {plan.scenario.name}, seed {plan.seed}")
     drawing = design_figure(design, f"design {design.hash[:12]}")
     parts = [
         f"<h1>{html.escape(plan.agent)} on {html.escape(plan.scenario.name)}</h1>",
         f"<p>{html.escape(plan.scenario.title)}. {html.escape(plan.scenario.description)}</p>",
-        f"<p>{results.distinct} distinct designs in {results.episodes} episodes and {results.search_seconds:.0f} s; "
+        f"<p>{results.distinct} distinct designs{trained_models(results)} in {results.episodes} episodes "
+        f"and {results.search_seconds:.0f} s; "
         f"best search reward {results.search_best:.3f}. Started {html.escape(run.created)}.</p>",
         "<h2>Test scores</h2>",
         _table(results),

@@ -92,8 +92,10 @@ class Results(Record):
 
     Attributes:
         distinct, episodes, stopped: the counts of the search, and why it ended.
+        draws: models it trained; ``None`` in results that did not count them.
         search_seconds: its duration.
-        search_best: highest search reward, on which the winner's luck still shows.
+        search_best: highest search reward of a design measured with all draws (of any, where there is none such), on which the winner's
+            luck still shows.
         winner: the winner of the race, scored on the test split.
         race: the contenders of the race, scored on the search rows.
         hand_made: the hand-made designs, scored on the test split.
@@ -116,6 +118,7 @@ class Results(Record):
     winner_is_hand_made: Name | None
     winner_minus_best_hand_made: Range | None = None
     winner_minus_random: Range | None = None
+    draws: Whole | None = None
 
     @property
     def rivals(self) -> list[Score]:

@@ -53,7 +53,7 @@ class RunPlan(Record):
         scenario: the problem.
         agent: name of the agent.
         settings: its settings, complete.
-        budget: distinct designs.
+        budget: distinct designs measured with all draws of the scenario; agents that measure with fewer can try more.
         seed: seed of the agent.
         workers: processes.
         time_limit: seconds of search, or ``None``.

@@ -17,7 +17,9 @@ import numpy as np
 from agents.pool import EvaluationPool, Job, Rows
 from agents.protocol import Outcome, Trial
 from qumos_env import Design
+from qumos_env.errors import QumosError
 from qumos_env.evaluation.statistics import Interval, mean_interval
+from qumos_env.scenario import Scenario
 
 from .results import Score, finite
 
@@ -90,28 +92,33 @@ class Entrant:
     limits: bool = True
 
 
-def contenders(trials: Sequence[Trial], count: int) -> list[Design]:
-    """The ``count`` distinct designs of highest search reward, best first, earlier ones first among equals."""
+def contenders(scenario: Scenario, trials: Sequence[Trial], count: int) -> list[Design]:
+    """The ``count`` distinct designs of highest search reward, best first, earlier ones first among equals.
+
+    Rewards of different numbers of draws cannot be compared: designs measured with fewer than all of ``scenario`` come after those measured
+    with all, and only fill up what these leave free. In the race all are measured alike.
+    """
     best: dict[str, Trial] = {}
     for trial in trials:
-        if trial.design_hash and not trial.failure:
-            best.setdefault(trial.design_hash, trial)
-    ranked = sorted(best.values(), key=lambda trial: (-trial.reward, trial.index))
+        if trial.design_hash and not trial.failure and not trial.repeated:
+            best[trial.design_hash] = trial  # the last has the most draws
+    ranked = sorted(best.values(), key=lambda trial: (-trial.draws_of(scenario), -trial.reward, trial.index))
     return [Design.from_dict(trial.design) for trial in ranked[:count]]
 
 
 def race(pool: EvaluationPool, designs: Sequence[Design], on_result: Callable[[int], None]) -> list[Scored]:
-    """Scores ``designs`` on the search rows under fresh seeds by successive halving.
+    """Scores ``designs`` on the search rows under fresh seeds, with all draws, by successive halving.
 
     Args:
         pool: where they are evaluated.
-        designs: the contenders.
+        designs: the contenders; those that break the limits of the scenario are scored as references.
         on_result: told after every evaluation how many are done, see ``race_length``.
 
     Returns:
         All contenders, those that stayed longest first, ordered by pooled mean among these; the first one has won.
     """
     outcomes: dict[str, list[Outcome]] = {design.hash: [] for design in designs}
+    limits = {design.hash: keeps_limits(pool.scenario, design) for design in designs}
     standing = list(designs)
     dropped: list[Design] = []
     done = 0
@@ -121,13 +128,26 @@ def race(pool: EvaluationPool, designs: Sequence[Design], on_result: Callable[[i
         standing = standing[:keep]
         if len(standing) == 1 and outcomes[standing[0].hash]:
             break
-        jobs = [(design, Job(design, RACE_SEED + seed)) for design in standing for seed in range(len(outcomes[design.hash]), seeds)]
+        jobs = [
+            (design, Job(design, RACE_SEED + seed, limits=limits[design.hash]))
+            for design in standing
+            for seed in range(len(outcomes[design.hash]), seeds)
+        ]
         results = pool.run([job for _, job in jobs], lambda count, before=done: on_result(before + count))  # type: ignore[misc]
         done += len(jobs)
         for (design, _), outcome in zip(jobs, results, strict=True):
             outcomes[design.hash].append(outcome)
         standing.sort(key=lambda design: -_mean(outcomes[design.hash]))
-    return [Scored(design.hash[:8], design, True, tuple(outcomes[design.hash])) for design in [*standing, *dropped]]
+    return [Scored(design.hash[:8], design, limits[design.hash], tuple(outcomes[design.hash])) for design in [*standing, *dropped]]
+
+
+def keeps_limits(scenario: Scenario, design: Design) -> bool:
+    """Whether ``design`` keeps the limits of ``scenario``, into which it fits."""
+    try:
+        scenario.check_design(design)
+    except QumosError:
+        return False
+    return True
 
 
 def race_length(count: int) -> int:

@@ -31,7 +31,7 @@ def results_table(results: Results) -> Table:
 def result_notes(results: Results) -> list[str]:
     """The sentences below the table."""
     lines = [
-        f"search: {results.distinct} designs in {results.episodes} episodes, {results.search_seconds:.0f} s, "
+        f"search: {results.distinct} designs{trained_models(results)} in {results.episodes} episodes, {results.search_seconds:.0f} s, "
         f"best search reward {results.search_best:.3f} (chosen by luck in part; the table is what it is worth)"
     ]
     if results.winner_is_hand_made is not None:
@@ -48,6 +48,11 @@ def result_notes(results: Results) -> list[str]:
     lines.append("stolen: the worst thief; C*: the same thief with nothing stolen (*: as good as the whole model); gain: stolen − C*")
     lines.append("intervals cover evaluation seeds (draws, initial angles), not the choice of the test split")
     return lines
+
+
+def trained_models(results: Results) -> str:
+    """How many models the search trained, in brackets; nothing where it did not count."""
+    return "" if results.draws is None else f" ({results.draws} trained models)"
 
 
 def interval_text(interval: Interval, signed: bool = False) -> str:

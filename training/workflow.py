@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from agents import SearchSummary, SearchTask, Trial, load_agent
 from agents.baselines import Baseline, baselines, starting_points
 from agents.pool import EvaluationPool
+from agents.protocol import full_draws
 from qumos_env import Design, Evaluator, load_scenario
 from qumos_env.errors import QumosError, one_line
 from qumos_env.evaluation.cache import set_aside_damaged
 from qumos_env.records import parse
 from qumos_env.scenario import Scenario
 
+from .curves import search_best
 from .display import Display, Work, duration
 from .results import Range, Results, finite
 from .rundir import RUN, TRACE, RunDirectory, RunPlan, TraceWriter
@@ -153,7 +155,7 @@ def search(run: RunDirectory, display: Display, history: Sequence[Trial]) -> tup
         display.work(f"{plan.agent} on {plan.scenario.name}", plan.budget) as work,
         StopRequest(plan.time_limit, lambda: work.stage("stopping after the designs under way (Ctrl-C again to abort)")) as stop,
     ):
-        progress = _SearchProgress(work, plan.budget, stop, trials)
+        progress = _SearchProgress(work, plan, stop, trials)
 
         def on_trial(trial: Trial) -> None:
             trace.write(trial)
@@ -168,30 +170,44 @@ def search(run: RunDirectory, display: Display, history: Sequence[Trial]) -> tup
 class _SearchProgress:
     """Counts trials for the display."""
 
-    def __init__(self, work: Work, budget: int, stop: StopRequest, earlier: Sequence[Trial]) -> None:
+    def __init__(self, work: Work, plan: RunPlan, stop: StopRequest, earlier: Sequence[Trial]) -> None:
         self._work = work
-        self._budget = budget
+        self._scenario = plan.scenario
+        self._budget = plan.budget
         self._stop = stop
-        self._known = {trial.design_hash for trial in earlier if trial.design_hash}
-        self._best = max((trial.reward for trial in earlier), default=float("-inf"))
-        self._first = earlier[-1].seconds if earlier else None
-        self._fresh = 0
+        self._draws: dict[str, int] = {}
+        self._best = float("-inf")
+        self._first: float | None = None
+        self._at_first = 0.0
+        for trial in earlier:
+            self._take(trial)
+        if earlier:
+            self._first, self._at_first = earlier[-1].seconds, self._done
+
+    @property
+    def _done(self) -> float:
+        """Trained models, as so many full evaluations."""
+        return sum(self._draws.values()) / full_draws(self._scenario)
+
+    def _take(self, trial: Trial) -> bool:
+        if trial.design_hash and not trial.repeated:
+            self._draws[trial.design_hash] = trial.draws_of(self._scenario)
+        better = trial.is_full(self._scenario) and not trial.failure and trial.reward > self._best
+        if better:
+            self._best = trial.reward
+        return better
 
     def add(self, trial: Trial) -> bool:
-        """Shows ``trial``; returns whether it is the best so far."""
+        """Shows ``trial``; returns whether it is the best so far of those measured with all draws."""
         if self._first is None:
             self._first = trial.seconds
-        if trial.design_hash and trial.design_hash not in self._known:
-            self._known.add(trial.design_hash)
-            self._fresh += 1
-        better = bool(trial.design_hash) and not trial.failure and trial.reward > self._best
-        self._best = max(self._best, trial.reward)
+        better = self._take(trial)
         elapsed = trial.seconds - self._first
-        rate = self._fresh / elapsed if elapsed > 0 else 0.0
-        left = (self._budget - len(self._known)) / rate if rate else float("inf")
+        rate = (self._done - self._at_first) / elapsed if elapsed > 0 else 0.0
+        left = (self._budget - self._done) / rate if rate else float("inf")
         left = min(left, self._stop.seconds_left)
-        info = f"best {self._best:.3f}  {rate:.1f} designs/s"
-        self._work.at(len(self._known), info + (f"  {duration(left)} left" if left < float("inf") else ""))
+        info = (f"best {self._best:.3f}  " if self._best > float("-inf") else "") + f"{rate:.1f} designs/s"
+        self._work.at(int(self._done), info + (f"  {duration(left)} left" if left < float("inf") else ""))
         return better
 
 
@@ -207,21 +223,23 @@ def select_and_score(
     """Races the best designs of the search and of a random search, and scores the winners and ``references`` on the test split."""
     plan = run.plan
     with EvaluationPool(plan.scenario, plan.workers, run.cache) as pool:
-        chosen = contenders(trials, plan.contenders)
+        chosen = contenders(plan.scenario, trials, plan.contenders)
         raced = _race(pool, display, f"choosing among the best {len(chosen)}", chosen)
-        winner = raced[0].design
+        winner = raced[0]
         random_winner = _random_winner(plan, summary, pool, display) if with_random else None
         hand_made = [Entrant(baseline.name, baseline.design, baseline.limits) for baseline in references]
-        entrants = [Entrant("winner", winner), *hand_made]
+        entrants = [Entrant("winner", winner.design, winner.limits), *hand_made]
         if random_winner is not None:
             # The number tells how far the comparison goes: usually a tenth of the search's budget.
             entrants.append(Entrant(f"random, {_random_budget(plan, summary)} designs", random_winner))
         with display.work("scoring on the test split", len(entrants) * plan.test_seeds) as work:
             scored = score(pool, entrants, plan.test_seeds, work.at)
-    return results_of(summary, trials, raced, scored[0], scored[1 : 1 + len(hand_made)], scored[-1] if random_winner is not None else None)
+    random = scored[-1] if random_winner is not None else None
+    return results_of(plan.scenario, summary, trials, raced, scored[0], scored[1 : 1 + len(hand_made)], random)
 
 
 def results_of(
+    scenario: Scenario,
     summary: SearchSummary,
     trials: Sequence[Trial],
     raced: Sequence[Scored],
@@ -240,7 +258,8 @@ def results_of(
         episodes=summary.episodes,
         stopped=summary.stopped,
         search_seconds=trials[-1].seconds,
-        search_best=max(trial.reward for trial in trials),
+        draws=summary.draws,
+        search_best=search_best(scenario, trials),
         winner=winner.record(),
         race=tuple(one.record() for one in raced),
         hand_made=tuple(one.record() for one in hand_made),
@@ -258,7 +277,9 @@ def _race(pool: EvaluationPool, display: Display, title: str, designs: Sequence[
 
 
 def _random_budget(plan: RunPlan, summary: SearchSummary) -> int:
-    return plan.random_budget if plan.random_budget >= 0 else max(MIN_RANDOM_BUDGET, round(RANDOM_SHARE * summary.distinct))
+    if plan.random_budget >= 0:
+        return plan.random_budget
+    return max(MIN_RANDOM_BUDGET, round(RANDOM_SHARE * summary.draws / full_draws(plan.scenario)))
 
 
 def _random_winner(plan: RunPlan, summary: SearchSummary, pool: EvaluationPool, display: Display) -> Design | None:
@@ -277,7 +298,7 @@ def _random_winner(plan: RunPlan, summary: SearchSummary, pool: EvaluationPool, 
             work.at(len(trials))
 
         agent.search(task, on_trial=on_trial, should_stop=lambda: False, on_stage=lambda _: None)
-    chosen = contenders(trials, plan.contenders)
+    chosen = contenders(plan.scenario, trials, plan.contenders)
     return _race(pool, display, "choosing among the random designs", chosen)[0].design if chosen else None
 
 

@@ -47,7 +47,7 @@ def _files() -> dict[str, bytes]:
             for _ in range(TRIALS):
                 trace.write(ledger.record(balanced_actions(plan.scenario, generator), outcome))
         scored = [Scored(name, Design.from_dict(ledger.trials[0].design), True, (outcome, outcome)) for name in ("winner", "hand-made")]
-        run.write_results(results_of(ledger.summary(), ledger.trials, scored, scored[0], scored[1:], scored[0]))
+        run.write_results(results_of(plan.scenario, ledger.summary(), ledger.trials, scored, scored[0], scored[1:], scored[0]))
         run.save("done")
         return {name: (run.path / name).read_bytes() for name in (RUN, TRACE, RESULTS)}
 
