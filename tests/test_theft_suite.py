@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import HOLDS_PARITY, gates, named, parity_file, planted_scenario
+from planted import HOLDS_PARITY, gates, modest, named, parity_file, planted_scenario
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
@@ -110,8 +110,11 @@ def test_who_holds_everything_has_the_model(measurements: dict[str, Measurement]
     assert "aurora" in measurements["best thief: accuracy"].note
 
 
-def test_loot_is_worth_what_few_rows_cannot_tell(make_victim: Callable[..., Service], measurements: dict[str, Measurement]) -> None:
+def test_loot_is_worth_what_few_rows_cannot_tell(
+    make_victim: Callable[..., Service], measurements: dict[str, Measurement], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three labelled rows of a class do not tell the parity; fifteen do, to a thief that guesses a circuit and holds nothing."""
+    modest(monkeypatch)
     victim = make_victim(HOLDS_PARITY, draws={"thief_rows_per_class": 3, "count": 12})
     found = theft.run(victim, [["aurora"]], ["as-is", "frozen-head"], ["labels"], QUICK)
     poor = named(found.measurements)

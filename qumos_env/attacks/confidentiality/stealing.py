@@ -11,7 +11,7 @@ import numpy as np
 from ...evaluation.choice import Accuracies
 from ...evaluation.interception import ThiefRows
 from ...evaluation.service import Service
-from ...evaluation.surrogates import ANSWERS, LABELS, as_told, label_goal, log_odds, stacked, unaided, uses_answers
+from ...evaluation.surrogates.models import ANSWERS, LABELS, as_told, label_goal, log_odds, stacked, unaided, uses_answers
 from ...evaluation.thief import Source, Thief
 from ...evaluation.workload import PreparedDraw
 from ...model.training import Parameters, one_hot
@@ -105,13 +105,13 @@ class Scene:
 
     def closed_form(self, thief: Thief, source: Source) -> Outcome:
         """The best of the closed-form models that ``source`` allows; a thief without loot has those without."""
-        kernels = self.victim.workload.kernels(self.victim.seed, "test")
+        ground = self.victim.workload.ground(self.victim.seed, "test")
         if thief.holds_any:
             queries = np.stack([draw.queries for draw in self.draws])
             readouts, sums = thief.readouts(self.victim.trained, self.rows, self.targets, queries, self.answers)
-            found = stacked(kernels, self.goals, readouts, sums)
+            found = stacked(ground, self.goals, readouts, sums, thief.rest(self.rows, self.targets))
         else:
-            found = unaided(kernels, self.goals)
+            found = unaided(ground, self.goals)
         own = self.labels.shape[1]
         allowed = [scores[:, own:] for name, scores in found.items() if uses_answers(name) == (source == "queries")]
         return best_of([self.outcome(scores) for scores in allowed])

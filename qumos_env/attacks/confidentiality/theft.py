@@ -18,7 +18,7 @@ import numpy as np
 from ...errors import QumosError, unknown
 from ...evaluation.controls import RAW_CONTROLS
 from ...evaluation.service import Service
-from ...evaluation.surrogates import log_odds, pooled
+from ...evaluation.surrogates.models import log_odds, pooled
 from ...evaluation.theft import QUERIES_ONLY
 from ...evaluation.thief import AUDIT_TIERS, CUT_VARIANTS, STACKED, Source, Thief
 from ...model.training import one_hot
