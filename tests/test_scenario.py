@@ -262,6 +262,7 @@ OTHER_VALUES: dict[str, object] = {
     "data.angle_range": [0.0, 1.0],
     "data.encoding": "basis",
     "data.axis": "rx",
+    "data.mixing": "rotation",
     "data.test_fraction": 0.3,
     "data.split_seed": 1,
     "data.label_noise": 0.1,
@@ -320,9 +321,11 @@ def test_the_hash_sees_fields_that_only_change_together() -> None:
     many = [parse_scenario(changed("draws.count", 16) | {"threat": BASE["threat"] | {"membership": kind}}) for kind in ("loss", "lira")]
     hardware = changed("providers.0.noise", {"two_qubit": 0.01})
     noisy = [parse_scenario(hardware | {"service": {"noise": noise}}) for noise in (False, True)]
+    mixed = [changed("data.mixing", kind) for kind in ("permutation", "rotation")]
+    mixings = [parse_scenario(data | {"data": data["data"] | {"mixing_seed": seed}}) for data in mixed for seed in (0, 1)]
     extended = [parse_scenario(BASE | {"reward": weights | {"others": {name: 0.2}}}) for name in ("toy", "other")]
     extended += [parse_scenario(BASE | {"extensions": {"toy": {"size": size}}}) for size in (1, 2)]
-    assert len({one.hash for one in (parse_scenario(BASE), even, accurate, whole, *terms, *many, *noisy, *extended)}) == 14
+    assert len({one.hash for one in (parse_scenario(BASE), even, accurate, whole, *terms, *many, *noisy, *mixings, *extended)}) == 18
 
 
 def test_contradictions_of_the_adversary_are_named() -> None:
@@ -334,7 +337,7 @@ def test_contradictions_of_the_adversary_are_named() -> None:
 
 def test_every_field_is_covered_by_the_tests_of_the_hash() -> None:
     """A new field must be put on one of the two lists."""
-    together = {"draws.half_split", "threat.membership", "service.noise"}
+    together = {"draws.half_split", "threat.membership", "service.noise", "data.mixing_seed"}
     # These need a device for every provider, see test_devices.
     together |= {"budget.dollars", "budget.seconds", "reward.cost_unit"}
     together |= {f"reward.{name}" for name in ("accuracy", "theft", "membership", "extraction", "resilience", "others")} | {"extensions"}

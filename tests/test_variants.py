@@ -36,7 +36,7 @@ SECTIONS = {
 def changed(one: Scenario, other: Scenario) -> set[str]:
     """Names of the sections that differ."""
     before, after = one.model_dump(mode="json"), other.model_dump(mode="json")
-    prose = {"name", "title", "description", "compare", "calibration"}
+    prose = {"name", "title", "description", "tags", "compare", "calibration"}
     return {name for name in before if before[name] != after.get(name) and name not in prose}
 
 

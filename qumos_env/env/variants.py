@@ -140,7 +140,7 @@ def variant(scenario: Scenario, number: int, axes: Sequence[str] = tuple(AXES)) 
     name = f"{scenario.name}-variant-{number}"
     problem = None
     for attempt in range(_TRIES):
-        data = scenario.model_dump(mode="json") | {"name": name, "compare": False, "calibration": {}}
+        data = scenario.model_dump(mode="json") | {"name": name, "compare": False, "calibration": {}, "tags": ["variant"]}
         data["title"] = f"{scenario.title[:900]}, variant {number} along {', '.join(axes)}"
         try:
             for axis, change in AXES.items():
