@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -39,7 +40,13 @@ from qumos_env.env.actions import DesignState
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.scenario import Scenario, parse_scenario
 from training.curves import best_per_design, search_best
+from training.display import Display
 from training.fronts import front_of
+from training.report import write_report
+from training.results import Results
+from training.rundir import BEST, REPORT, RESULTS, TRACE, RunDirectory, read_record, read_trace
+from training.tables import result_notes
+from training.workflow import make_plan, run_to_results, with_budget
 
 RACING = ("random-halving", "evolution", "surrogate", "architecture")
 CLASSICAL = ("annealing", "architecture", "evolution", "local", "nsga2", "partition", "random", "random-halving", "surrogate", "tpe")
@@ -266,7 +273,7 @@ def ten_best(trials: list[Trial]) -> float:
         ("evolution", {"population": 20, "tournament": 6}),
         ("evolution", {"population": 20, "tournament": 6, "racing": True}),
         ("local", {}),
-        ("annealing", {"hottest": 0.02}),
+        ("annealing", {}),
         ("surrogate", {}),
         ("surrogate", {"racing": True}),
         ("surrogate", {"choice": "optimistic"}),
@@ -598,3 +605,61 @@ def test_a_missing_library_names_its_extra(agent: str, library: str, monkeypatch
 
 def test_the_stub_is_used(fake: Callable[..., Any]) -> None:
     assert agents.pool.Evaluator is fake
+
+
+class TestRuns:
+    """From search to results, with the stub evaluator."""
+
+    def finished(self, agent: str, folder: Path, budget: int = 12) -> Results:
+        """A run of that agent, interrupted by nothing."""
+        plan = make_plan(
+            scenario="hyperplanes-four",
+            agent=agent,
+            budget=budget,
+            seed=0,
+            workers=0,
+            time_limit=None,
+            warm_start=None,
+            random_budget=0,
+            contenders=4,
+            test_seeds=2,
+            overrides={},
+        )
+        with RunDirectory.create(folder, plan, force=False) as run:
+            results = run_to_results(run, Display(quiet=True))
+        write_report(run)
+        return results
+
+    def test_a_search_that_races_goes_on(self, tmp_path: Path) -> None:
+        results = self.finished("random-halving", tmp_path / "run")
+        assert results.draws == 12 * 8 and results.distinct > 24 and "(96 trained models)" in result_notes(results)[0]
+        full = {trial.design_hash: trial.reward for trial in read_trace(tmp_path / "run" / TRACE) if trial.draws == 8}
+        assert results.search_best == max(full.values())
+        assert len(full) < 4 or {one.design_hash for one in results.race} <= full.keys()
+        best = Design.load(tmp_path / "run" / BEST)
+        assert best.hash in {one.design_hash for one in results.race}
+        with RunDirectory.resume(tmp_path / "run") as run:
+            run.plan = with_budget(run.plan, 20, None)
+            results = run_to_results(run, Display(quiet=True), run.trials())
+        assert results.draws == 20 * 8
+        assert [trial.index for trial in read_trace(tmp_path / "run" / TRACE)] == list(range(results.episodes))
+
+    def test_a_winner_beyond_the_limits_is_a_reference(self, tmp_path: Path) -> None:
+        results = self.finished("architecture", tmp_path / "run")
+        assert not results.winner.within_limits and not any(one.within_limits for one in results.race)
+        assert any("breaks the limits" in note for note in result_notes(results))
+
+    def test_the_front_is_reported(self, tmp_path: Path) -> None:
+        results = self.finished("nsga2", tmp_path / "run", budget=30)
+        assert read_record(Results, tmp_path / "run" / RESULTS).front == results.front != ()
+        page = (tmp_path / "run" / REPORT).read_text(encoding="utf-8")
+        assert all(f"<td>{point.design_hash[:8]}</td>" in page for point in results.front)
+        assert any("not beaten in accuracy, security and cost at once" in note for note in result_notes(results))
+
+    def test_results_of_older_releases_are_read(self, tmp_path: Path) -> None:
+        self.finished("partition", tmp_path / "run")
+        data = json.loads((tmp_path / "run" / RESULTS).read_text(encoding="utf-8"))
+        del data["draws"], data["front"]
+        (tmp_path / "run" / RESULTS).write_text(json.dumps(data))
+        older = read_record(Results, tmp_path / "run" / RESULTS)
+        assert older.draws is None and older.front == () and "trained models" not in result_notes(older)[0]
