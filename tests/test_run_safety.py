@@ -396,7 +396,7 @@ class TestAborts:
             # From now on nothing can be written any more, not even what the run's state is.
             monkeypatch.setattr(training.rundir, "write_text", full)
             ledger = Ledger(task, on_trial, lambda: False)
-            ledger.record(RandomSearcher(task.scenario, 0).ask(), Outcome(0.5, {}))
+            ledger.record(RandomSearcher(task.scenario, 0).ask().actions, Outcome(0.5, {}))
             raise AssertionError("not reached")
 
         tried(search)
