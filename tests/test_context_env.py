@@ -262,6 +262,7 @@ def test_what_is_handed_out_is_the_callers_own() -> None:
 
 def test_the_flat_observation_is_all_entries_in_order() -> None:
     env = flat_context_env(scenarios=[TINY])
+    assert isinstance(env, FlatContext)
     named, flat = env.env.reset(seed=0)[0], env.reset(seed=0)[0]
     assert set(flat) == {"observations", "action_mask"} == set(env.observation_space.spaces)
     assert flat["observations"].shape == env.observation_space["observations"].shape and flat["observations"].dtype == np.float32
@@ -285,6 +286,17 @@ def test_scenarios_are_drawn_with_the_seed_of_reset() -> None:
     onwards = [env.reset()[1]["scenario"] for _ in range(8)]
     env.reset(seed=3)
     assert onwards == [env.reset()[1]["scenario"] for _ in range(8)]
+
+
+def test_a_seed_that_is_given_again_and_again_counts_once() -> None:
+    """RLlib does that; every other environment of Gymnasium is to start anew."""
+    env, plain = (flat_context_env(scenarios=[TINY, OTHER], seed_once=once) for once in (True, False))
+    drawn = [env.reset(seed=3)[1]["scenario"] for _ in range(12)]
+    assert set(drawn) == {"tiny", "other"} and len({plain.reset(seed=3)[1]["scenario"] for _ in range(12)}) == 1
+    plain.reset(seed=3)
+    assert drawn[1:] == [plain.reset()[1]["scenario"] for _ in drawn[1:]]
+    env.reset(seed=4)
+    assert drawn == [env.reset(seed=3)[1]["scenario"] for _ in drawn]
 
 
 def test_an_option_fixes_the_scenario() -> None:

@@ -243,9 +243,32 @@ class FlatContext(gym.ObservationWrapper[dict[str, np.ndarray], np.int64, dict[s
         return self._inner.action_masks()
 
 
-def flat_context_env(**arguments: Any) -> FlatContext:
-    """``FlatContext`` around a ``ContextEnv`` with these arguments: what is registered as ``qumos/ContextFlat-v0``."""
-    return FlatContext(ContextEnv(**arguments))
+class SeedOnce(gym.Wrapper[dict[str, np.ndarray], np.int64, dict[str, np.ndarray], np.int64]):
+    """Passes a seed of ``reset`` on once, and not again until there is another.
+
+    RLlib's env runners give the same seed before every batch of episodes that they are asked for: all of them would be of one scenario.
+    """
+
+    def __init__(self, env: gym.Env[dict[str, np.ndarray], np.int64]) -> None:
+        super().__init__(env)
+        self._seed: int | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Starts an episode."""
+        fresh = seed != self._seed
+        self._seed = self._seed if seed is None else seed
+        return self.env.reset(seed=seed if fresh else None, options=options)
+
+
+def flat_context_env(*, seed_once: bool = False, **arguments: Any) -> gym.Env[dict[str, np.ndarray], np.int64]:
+    """``FlatContext`` around a ``ContextEnv`` with these arguments: what is registered as ``qumos/ContextFlat-v0``.
+
+    Args:
+        seed_once: for RLlib, see ``SeedOnce``.
+        arguments: of ``ContextEnv``.
+    """
+    flat = FlatContext(ContextEnv(**arguments))
+    return SeedOnce(flat) if seed_once else flat
 
 
 def play(
