@@ -239,6 +239,7 @@ def test_the_observation_entry_by_entry() -> None:
         *(2 / 10, 40 / 140, 15 / 65, 2 / 102, 0.1 / 0.2, 1, 0, 0),
     ]
     expected["gates"][:] = 1
+    expected["encoding"][:] = [1, 0, 0, 0, 1, 0, 1 / 2]
     expected["threat"][:] = [1, 1, 0, 0, 0, 0, 3 / 8, 2 / 102, 1 / 3, 0, 7 / 57, 0, 0, 0]
     expected["weights"][:] = [0.6, 0.4, 0, 0, 0, 0, 0, 0, 0]
     for number, provider in enumerate(scenario.providers):

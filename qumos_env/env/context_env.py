@@ -52,9 +52,9 @@ class ContextEnv(gym.Env[dict[str, np.ndarray], np.int64]):
 
     ## Observation Space
     `Dict` of named boxes, float32 in [0, 1], and `action_mask`, int8: the design so far (`phase`, `partition`, `assignment`, `progress`,
-    `counts`, `last_action`, `measured`) and the context (`sizes`, `ladder`, `gates`, `threat`, `weights`, `providers`, `data`, `qubits`,
-    `pairs`, `triples`, `correlations`); docs/environments.md lists them entry by entry. What is padded is 0. Descriptors of the data never
-    read the test split. ``FlatContext`` gives the format of ``DesignEnv``.
+    `counts`, `last_action`, `measured`) and the context (`sizes`, `ladder`, `gates`, `encoding`, `threat`, `weights`, `providers`, `data`,
+    `qubits`, `pairs`, `triples`, `correlations`); docs/environments.md lists them entry by entry. What is padded is 0. Descriptors of the
+    data never read the test split. ``FlatContext`` gives the format of ``DesignEnv``.
 
     ## Starting State
     A scenario is drawn with the generator that `reset(seed=...)` seeds, every one as likely, and with `randomise` a variant of it. Then
