@@ -22,7 +22,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 from qumos_env.design import Design
 from qumos_env.design.gates import REGISTRY
 from qumos_env.env.actions import Action, action_table
-from qumos_env.env.context_env import ContextEnv, FlatContext, flat_context_env, play
+from qumos_env.env.context_env import ContextEnv, FlatContext, demonstrate, flat_context_env, play
 from qumos_env.env.design_env import DesignEnv
 from qumos_env.env.observation import provider_figures
 from qumos_env.env.padding import PaddedTable, Padding, design_of_context_actions, padded_table
@@ -440,6 +440,33 @@ def test_play_designs_zero_shot() -> None:
     scenario.check_design(design)
     assert design == design_of_context_actions(scenario, info["context_actions"])
     assert info["evaluation"]["reward"] == Evaluator(scenario).evaluate(design).reward
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_demonstrations_are_what_an_episode_would_have_been(flat: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an evaluation."""
+    scenario = parse_scenario(OTHER)
+    actions = uniform_actions(scenario, np.random.default_rng(3))
+    env: Any = flat_context_env(scenarios=[OTHER]) if flat else ContextEnv([OTHER])
+    observation, _ = env.reset()
+    expected = []
+    for action in padded_table().from_own(scenario, actions):
+        expected.append(observation)
+        observation, *_ = env.step(action)
+    monkeypatch.setattr(Evaluator, "evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    seen, taken = demonstrate(env, OTHER, actions)
+    assert data_equivalence(seen, expected, exact=True) and padded_table().to_own(scenario, taken) == actions
+    with pytest.raises(QumosError, match=r"action 0 of the trace, finish, is masked in scenario other"):
+        demonstrate(env, OTHER, actions[-1:])
+    with pytest.raises(QumosError, match="demonstrations need a ContextEnv"):
+        demonstrate(_Deaf(TINY), TINY, [])
+
+
+class _Deaf(DesignEnv):
+    """One that takes any option."""
+
+    def reset(self, **_: Any) -> Any:
+        return super().reset()
 
 
 def test_renderings_name_the_scenario() -> None:

@@ -297,6 +297,38 @@ def play(
     return info
 
 
+def demonstrate(
+    env: gym.Env[dict[str, np.ndarray], np.int64], scenario: Source, actions: Sequence[int]
+) -> tuple[list[dict[str, np.ndarray]], list[int]]:
+    """What an agent would have seen and done in an episode: examples to imitate, made of a trace without evaluating anything.
+
+    Args:
+        env: a ``ContextEnv`` or a wrapper of one; the episode that it plays is lost.
+        scenario: whose trace it is.
+        actions: effective ones by the scenario's own numbers, as traces hold them.
+
+    Returns:
+        The observation before every action, and the padded action.
+
+    Raises:
+        QumosError: an action is masked when its turn comes.
+    """
+    observation, info = env.reset(options={"scenario": scenario})
+    inner = env.unwrapped
+    if not isinstance(inner, ContextEnv):
+        raise QumosError(f"demonstrations need a ContextEnv, got {shown(inner)}")
+    padded = inner.table.from_own(inner.scenario, actions)
+    seen = []
+    for place, action in enumerate(padded):
+        if not info["action_mask"][action]:
+            raise QumosError(f"action {place} of the trace, {inner.table.actions[action]}, is masked in scenario {inner.scenario.name}")
+        seen.append(observation)
+        if inner.table.actions[action].kind == "finish":
+            return seen, padded[: place + 1]
+        observation, _, _, _, info = env.step(np.int64(action))
+    return seen, padded
+
+
 def _scenario(source: Source) -> Scenario:
     if isinstance(source, Mapping):
         return parse_scenario(dict(source))
