@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from itertools import combinations
 from typing import Any
 
 import gymnasium as gym
@@ -94,7 +95,7 @@ def test_one_real_episode(name: str) -> None:
         assert 0 <= evaluation[figure] <= 1
     assert evaluation["scenario"] == name and evaluation["draws"] == 2
     attacked = {key.removeprefix("thieves.").split("/")[0] for key in evaluation if key.startswith("thieves.")}
-    assert attacked == set(scenario.provider_names[:parts])
+    assert attacked == {"+".join(group) for group in combinations(scenario.provider_names[:parts], scenario.threat.coalition)}
     assert Design.from_dict(info["design"]).hash == evaluation["design_hash"]
 
 
