@@ -17,7 +17,6 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from qumos_env.env.context_env import flat_context_env
-from qumos_env.errors import QumosError
 from qumos_env.scenario import Scenario
 
 from . import checkpoint, ppo
@@ -112,15 +111,9 @@ class Policy:
 
     def __init__(self, path: str | Path, hidden: int = Settings().hidden, seed: int | None = None) -> None:
         env = flat_context_env()
-        spec = RLModuleSpec(
-            module_class=DesignModule,
-            observation_space=env.observation_space,
-            action_space=env.action_space,
-            model_config={"hidden": hidden, "max_seq_len": 1},
+        module = DesignModule(
+            observation_space=env.observation_space, action_space=env.action_space, model_config={"hidden": hidden, "max_seq_len": 1}
         )
-        module = spec.build()
-        if not isinstance(module, DesignModule):
-            raise QumosError(f"{path}: the policy cannot be built")
         self._module = module
         weights = checkpoint.load_weights(Path(path), {name: value.detach().numpy() for name, value in module.state_dict().items()})
         module.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
