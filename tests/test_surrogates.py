@@ -195,8 +195,8 @@ def test_what_is_left_depends_on_what_is_not_held() -> None:
     def right(name: str) -> float:
         return float(np.mean(found[f"{name}, from answers"][0, 16:].argmax(axis=1) == logits[0, 16:].argmax(axis=1)))
 
-    assert right("rest, sums as they are times 1 1") > right("kernel, sums as they are times 1 1") + 0.05
-    assert right("rest, sums as they are times 1 1") > 0.9
+    assert right("rest, 1 × sums 1") > right("kernel, 1 × sums 1") + 0.05
+    assert right("rest, 1 × sums 1") > 0.9
 
 
 def test_angle_kernels_are_fourier_series_and_interactions() -> None:
@@ -214,7 +214,9 @@ def test_angle_kernels_are_fourier_series_and_interactions() -> None:
         plain = StandardScaler().fit_transform(one)
         pairs = np.stack([plain[:, a] * plain[:, b] for a, b in combinations(range(3), 2)], axis=1)
         expected = pairs @ pairs[:4].T
-        np.testing.assert_allclose(found[draw, 1], expected / np.mean(np.diag(expected[:4])), atol=1e-9)
+        np.testing.assert_allclose(found[draw, 4], expected / np.mean(np.diag(expected[:4])), atol=1e-9)
+        both = plain @ plain[:4].T + pairs @ pairs[:4].T
+        np.testing.assert_allclose(found[draw, 3], both / np.mean(np.diag(both[:4])), atol=1e-9)
 
 
 def test_the_latent_family_works_on_whitened_components() -> None:

@@ -142,13 +142,17 @@ def angle_kernels(angles: np.ndarray, own: int) -> np.ndarray:
     """Kernels ``[K, candidates, rows, own]`` on encoded ``angles`` ``[K, rows, qubits]``, for the features of a part of the register.
 
     Πᵢ (1 + cos(φᵢ − φ'ᵢ))/2 holds every function that a circuit can make of inputs that are encoded once, a Fourier series of one frequency
-    per qubit (Schuld, Sweke and Meyer, 2021); beside it the interactions of two and of three qubits.
+    per qubit (Schuld, Sweke and Meyer, 2021). Beside it Gaussians, all interactions of at most two qubits, and those of just two and three.
     """
     differences = angles[:, :, None] - angles[:, None, :own]
     fourier = np.prod((1 + np.cos(differences)) / 2, axis=-1)
     centred = angles - angles.mean(axis=1, keepdims=True)
     spread = centred.std(axis=1, keepdims=True)
     plain = centred / np.where(spread > _TINY, spread, np.inf)
+    distances = np.sum((plain[:, :, None] - plain[:, None, :own]) ** 2, axis=-1)
+    median = np.maximum(np.median(distances, axis=(1, 2), keepdims=True), _TINY)
+    gaussians = [np.exp(-width * distances / median) for width in (0.5, 2.0)]
+    at_most_two = plain @ plain[:, :own].swapaxes(1, 2) + symmetric_products(plain, plain[:, :own], 2)
     orders = [order for order in _ORDERS if order <= angles.shape[-1]]
     found = [symmetric_products(form, form[:, :own], order) for form in (plain, np.sign(plain)) for order in orders]
-    return unit_diagonal(np.stack([fourier, *found], axis=1), own)
+    return unit_diagonal(np.stack([fourier, *gaussians, at_most_two, *found], axis=1), own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -14,10 +15,13 @@ from .regression import Kernels, inner_products
 
 LABELS, ANSWERS = "labels", "answers"
 """The goals by name; a model's name says which it was fitted to."""
+_REST, _TRUSTED = "rest", ("rest", "latent")
 _LEAST_PROBABILITY = 1e-4
 _TINY = 1e-12
-_KNOWN_SCALES = (1.0, 2.0)
+_KNOWN_SCALES = (1.0, 1.5, 2.0)
 """Of the untrained head's: a thief of few rows may rather trust in what heads become than fit it."""
+_FIXED_RIDGES = (1e-2, 1e-1)
+"""Likewise: what is left of exact answers is hardly noisy, which few rows cannot tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +96,7 @@ def stacked(
     products = inner_products(readouts, own)
     kernels = dict(ground.kernels)
     if rest.shape[-1]:
-        kernels["rest"] = Kernels(angle_kernels(rest, own))
+        kernels[_REST] = Kernels(angle_kernels(rest, own))
     found: dict[str, np.ndarray] = {}
     for name, plain in kernels.items():
         aided = Kernels(plain.values, products)
@@ -102,9 +106,10 @@ def stacked(
             found |= _from_every_goal(f"{name}, both", {goal: aided.regress(values, sums) for goal, values in goals.items()})
             if ANSWERS in goals:
                 # Only answers are on the scale of logits.
-                for scale in _KNOWN_SCALES:
-                    scores = plain.regress(goals[ANSWERS], sums, scale)
-                    found |= _from_every_goal(f"{name}, sums as they are times {scale:g}", {ANSWERS: scores})
+                for scale, ridge in product(_KNOWN_SCALES, (None, *_FIXED_RIDGES) if name in _TRUSTED else (None,)):
+                    scores = plain.regress(goals[ANSWERS], sums, scale, ridge)
+                    told = f"{name}, {scale:g} × sums" + ("" if ridge is None else f", ridge {ridge:g}")
+                    found |= _from_every_goal(told, {ANSWERS: scores})
     return found if sums is None else found | _products_with_loot(ground.products, goals, sums)
 
 

@@ -68,13 +68,16 @@ class Kernels:
         """Diagonals of the inverses, ``[K, candidates, weights · ridges, own, 1]``."""
         return np.einsum("kcrii->kcri", self.inverses)[..., None]
 
-    def regress(self, goal: np.ndarray, offset: np.ndarray | None = None, scale: float | None = None) -> np.ndarray:
+    def regress(
+        self, goal: np.ndarray, offset: np.ndarray | None = None, scale: float | None = None, ridge: float | None = None
+    ) -> np.ndarray:
         """Scores ``[candidates, K, rows, classes]`` of the regressions on ``goal`` ``[K, own, classes]``; see the module.
 
         Args:
             goal: what to explain.
             offset: what is known of it but for its scale, ``[K, rows, classes]``.
             scale: of the offset; default the best by the leave-one-out error, at least 0.
+            ridge: one of ``RIDGES``; default the best by the leave-one-out error.
         """
         own, variances = self.own, self.variances
         residuals = self.inverses @ goal[:, None, None] / variances
@@ -90,7 +93,10 @@ class Kernels:
             else:
                 scales = np.full_like(scales, scale)
             residuals = residuals - scales[..., None, None] * explained
-        best = np.mean(residuals**2, axis=(-2, -1)).argmin(axis=2)
+        errors = np.mean(residuals**2, axis=(-2, -1))
+        if ridge is not None:
+            errors = np.where(np.isclose(np.tile(RIDGES, errors.shape[2] // len(RIDGES)), ridge), errors, np.inf)
+        best = errors.argmin(axis=2)
         chosen = np.take_along_axis(scales, best[..., None], axis=2)[..., None]
         rest = np.broadcast_to(goal[:, None], (*best.shape, *goal.shape[1:]))
         if offset is not None:
