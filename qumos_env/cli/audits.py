@@ -16,8 +16,7 @@ from threadpoolctl import threadpool_limits
 from ..design import Design
 from ..errors import QumosError, unknown
 from ..files import parse_json, read_bytes, write_text
-from ..scenario import load_scenario
-from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, progress_bar
+from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, load_scenario, progress_bar
 
 if TYPE_CHECKING:
     from ..attacks.registry import Goal

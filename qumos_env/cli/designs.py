@@ -14,8 +14,7 @@ from ..design import Design
 from ..design.ansatz import contiguous, interleaved, ry_cz_ry
 from ..errors import QumosError
 from ..files import write_text
-from ..scenario import load_scenario
-from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console
+from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, load_scenario
 
 
 class Split(StrEnum):

@@ -28,7 +28,7 @@ from ..design.circuits import input_symbol
 from ..design.gate_cuts import LABELS, Variant, coefficients, cut_angles, cut_parts, cuts_of_parts
 from ..errors import QumosError
 from ..files import read_bytes
-from ..model.cutting.estimator import recombined
+from ..model.cutting.contraction import recombined
 from ..model.heads import make_head, softmax
 from ..model.training import Parameters
 from .circuit_files import read_circuit
