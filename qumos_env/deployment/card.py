@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..design.rendering import design_text
+from ..design.text_drawing import design_text
 from .owner import OwnerModel
 
 

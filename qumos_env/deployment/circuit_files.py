@@ -7,7 +7,7 @@ plain data first, which is all that a provider's server needs, and a Cirq circui
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,11 @@ def read_moments(content: str | bytes, qubits: Collection[int], inputs: Collecti
 
 def read_circuit(content: str | bytes, qubits: Collection[int], inputs: Collection[str], where: str) -> cirq.Circuit:
     """As ``read_moments``, as a Cirq circuit."""
-    moments = read_moments(content, qubits, inputs, where)
+    return build_circuit(read_moments(content, qubits, inputs, where))
+
+
+def build_circuit(moments: Iterable[Iterable[PlainGate]]) -> cirq.Circuit:
+    """The Cirq circuit of gates that were read."""
     import cirq
     import sympy
 
