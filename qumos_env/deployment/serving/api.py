@@ -17,7 +17,6 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from ... import __version__
 from ...design.text_drawing import design_text
 from ...errors import one_line
 from .asgi import REQUEST_ID, Refused, answer, on_errors, read_body, request_id
@@ -37,6 +36,8 @@ from .page import page
 from .served import Served, card_facts
 from .state import Key
 
+VERSION = "1"
+"""Of the API."""
 _MOST_BYTES = 2**20
 _MOST_BUNDLE = 256 * 2**20
 _M = TypeVar("_M", bound=BaseModel)
@@ -66,7 +67,7 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
         if on_end is not None:
             await on_end()
 
-    app = FastAPI(title=f"QuMoS gateway: {gateway.name}", version=__version__, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title=f"QuMoS gateway: {gateway.name}", version=VERSION, lifespan=lifespan, redoc_url=None)
     models: dict[int, RequestModels] = {}
 
     def messages(served: Served) -> RequestModels:
@@ -166,7 +167,7 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
     @app.get("/v2", tags=["v2"], response_class=Response)
     async def server(request: Request) -> Response:
         begin(request, "metadata", keyed=False)
-        return written(request, answer({"name": "qumos", "version": __version__, "extensions": []}))
+        return written(request, answer({"name": "qumos", "version": VERSION, "extensions": []}))
 
     @app.get("/v2/health/live", tags=["v2"], response_class=Response)
     async def live(request: Request) -> Response:

@@ -120,16 +120,16 @@ class ProviderClient:
         name: of the provider.
         url: where it is, without a path.
         token: that both hold.
-        http: the pool of connections.
+        transport: the pool of connections; httpx's, without what a client adds for browsing (redirects, cookies, proxies).
         patience: how long and how often it is asked.
         metrics, log: where what happens is written down.
     """
 
-    def __init__(self, name: str, url: str, token: str, http: httpx.AsyncClient, patience: Patience, metrics: Metrics, log: Log) -> None:
+    def __init__(self, name: str, url: str, token: str, transport: httpx.AsyncBaseTransport, patience: Patience, metrics: Metrics, log: Log) -> None:
         self.name = name
         self.breaker = Breaker(patience)
         self._run, self._versions = httpx.URL(url.rstrip("/") + RUN), httpx.URL(url.rstrip("/") + VERSIONS)
-        self._seal, self._http, self._patience, self._metrics, self._log = Seal(token), http, patience, metrics, log
+        self._seal, self._transport, self._patience, self._metrics, self._log = Seal(token), transport, patience, metrics, log
         self._base = {"content-type": "application/json"}
         metrics.provider_up.labels(name).set(1)
 
@@ -209,16 +209,17 @@ class ProviderClient:
         began = time.perf_counter()
         try:
             async with asyncio.timeout(seconds):
-                response = await self._http.send(self._http.build_request(method, url, content=body, headers=headers))
+                response = await self._transport.handle_async_request(httpx.Request(method, url, content=body, headers=headers))
+                content = await response.aread()
         except TimeoutError as error:
             raise _Failed("late") from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise _Failed("unreachable") from error
         self._metrics.provider_seconds.labels(self.name).observe(time.perf_counter() - began)
-        if not self._seal.check_response(once, response.status_code, response.headers.get(HEADER, ""), response.content):
+        if not self._seal.check_response(once, response.status_code, response.headers.get(HEADER, ""), content):
             raise _Failed("garbage" if response.status_code == 200 else "refused")
         try:
-            data = orjson.loads(response.content)
+            data = orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise _Failed("garbage") from error
         if response.status_code == 404:

@@ -79,7 +79,7 @@ class Gateway:
         first: the bundle that it starts with.
         urls, tokens: of its providers, by name.
         state: what survives a restart.
-        http: the pool of connections to the providers.
+        transport: the pool of connections to the providers.
         settings: how it serves.
         log: where it writes.
 
@@ -93,7 +93,7 @@ class Gateway:
         urls: Mapping[str, str],
         tokens: Mapping[str, str],
         state: State,
-        http: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         settings: GatewaySettings,
         log: Log,
         public_key: str | None = None,
@@ -112,7 +112,7 @@ class Gateway:
         seeds = np.random.SeedSequence(settings.seed).spawn(len(served.seats) + 1)
         self._generator = np.random.default_rng(seeds[-1])
         for provider, seed in zip(sorted(served.seats), seeds, strict=False):
-            self.clients[provider] = ProviderClient(provider, urls[provider], tokens[provider], http, settings.patience, self.metrics, log)
+            self.clients[provider] = ProviderClient(provider, urls[provider], tokens[provider], transport, settings.patience, self.metrics, log)
             self._inspectors[provider] = Inspector(settings.checks, np.random.default_rng(seed))
         self.active = self._resumed(served, contents_of(first))
         self.metrics.version.set(self.active)

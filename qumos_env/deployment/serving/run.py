@@ -147,14 +147,14 @@ def make_gateway(
     elif not any(url.startswith("https") for url in urls.values()):
         verify = False  # nothing to verify, and loading the system's certificates takes time
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=60)
-    http = httpx.AsyncClient(verify=verify, limits=limits, timeout=None, trust_env=False)
+    transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
     kept = State(state or default_state())
     writer = log or Log("gateway")
     held = read_tokens(tokens or bundle / OWNER_FILE)
-    gateway = Gateway(bundle, urls, held, kept, http, settings, writer, public_key)
+    gateway = Gateway(bundle, urls, held, kept, transport, settings, writer, public_key)
 
     async def end() -> None:
-        await http.aclose()
+        await transport.aclose()
         await asyncio.to_thread(kept.close)
 
     return gateway_app(gateway, end)

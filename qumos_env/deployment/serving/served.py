@@ -27,7 +27,7 @@ class Served:
         digest: SHA-256 of the manifest's file.
         files: of every provider's folder, texts by name, as they are pushed.
         seats: of every provider its parts.
-        parts: the circuits by part, for simulation.
+        parts, engines: the circuits by part, and their simulation.
         groups: parts that gate cuts join, directly or through others.
     """
 
@@ -36,6 +36,7 @@ class Served:
     files: Mapping[str, Mapping[str, str]]
     seats: Mapping[str, tuple[Seat, ...]]
     parts: Mapping[int, PartFiles]
+    engines: Mapping[int, ExactEngine]
     groups: tuple[frozenset[int], ...]
 
     @property
@@ -67,8 +68,10 @@ class Served:
     ) -> np.ndarray:
         """What an honest provider returns for ``part`` and encoded ``inputs`` ``[rows, n_qubits]`` of the register."""
         held = self.parts[part]
-        engine = ExactEngine(held, generator or np.random.default_rng(0))
-        return readings(held, engine.outcomes(inputs[:, list(held.qubits)], shots))
+        exact = self.engines[part].outcomes(inputs[:, list(held.qubits)], None)
+        if shots is not None and generator is not None:
+            exact = [generator.multinomial(shots, probabilities) / shots for probabilities in exact]
+        return readings(held, exact)
 
     def probabilities(self, results: Mapping[int, np.ndarray]) -> np.ndarray:
         """Class probabilities from the results of the parts; those that are missing are replaced, with all that cuts join to them.
@@ -125,7 +128,8 @@ def read_served(folder: Path, public_key: str | None = None, contents: Mapping[s
             parts[seat.index] = found
         needed = {MANIFEST, *theirs.files}
         pushed[provider] = {name: mine[name].decode("utf-8") for name in needed}
-    return Served(owner, files.digest, pushed, seats, parts, _groups(owner))
+    engines = {index: ExactEngine(part, np.random.default_rng(0)) for index, part in parts.items()}
+    return Served(owner, files.digest, pushed, seats, parts, engines, _groups(owner))
 
 
 def _groups(owner: OwnerModel) -> tuple[frozenset[int], ...]:
