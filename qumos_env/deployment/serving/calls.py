@@ -125,7 +125,16 @@ class ProviderClient:
         metrics, log: where what happens is written down.
     """
 
-    def __init__(self, name: str, url: str, token: str, transport: httpx.AsyncBaseTransport, patience: Patience, metrics: Metrics, log: Log) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        token: str,
+        transport: httpx.AsyncBaseTransport,
+        patience: Patience,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
         self.name = name
         self.breaker = Breaker(patience)
         self._run, self._versions = httpx.URL(url.rstrip("/") + RUN), httpx.URL(url.rstrip("/") + VERSIONS)

@@ -112,7 +112,8 @@ class Gateway:
         seeds = np.random.SeedSequence(settings.seed).spawn(len(served.seats) + 1)
         self._generator = np.random.default_rng(seeds[-1])
         for provider, seed in zip(sorted(served.seats), seeds, strict=False):
-            self.clients[provider] = ProviderClient(provider, urls[provider], tokens[provider], transport, settings.patience, self.metrics, log)
+            reached = (provider, urls[provider], tokens[provider], transport)
+            self.clients[provider] = ProviderClient(*reached, settings.patience, self.metrics, log)
             self._inspectors[provider] = Inspector(settings.checks, np.random.default_rng(seed))
         self.active = self._resumed(served, contents_of(first))
         self.metrics.version.set(self.active)
