@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from serving import Deployment, deployed
 from test_bundle import DESIGN, tiny
 
+from qumos_env.audit.live import LIVE_ATTACKS, Api, LiveAudit, audit_live
 from qumos_env.deployment.bundle import read_bundle
-from qumos_env.deployment.export import export_bundle
+from qumos_env.deployment.export import export_bundle, write_bundle
 from qumos_env.deployment.serving.page import page
+from qumos_env.errors import QumosError
+from qumos_env.evaluation.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
@@ -105,6 +109,45 @@ def test_thousands_of_fuzzed_requests(live: Deployment) -> None:
     with live.client() as client:
         found = client.post("/v1/predict", json={"row": row[0].tolist()}).json()["probabilities"]
     np.testing.assert_allclose(list(found.values()), expected, atol=1e-5)
+
+
+# Attacked as it runs
+
+
+def live_audit(live: Deployment, attacks: tuple[str, ...], url: str | None = None) -> LiveAudit:
+    return audit_live(read_bundle(live.bundle), Workload(tiny()), Api(url or live.url, live.key), attacks=attacks, repeats=2)
+
+
+def test_an_audit_through_the_api_finds_what_simulation_finds(live: Deployment) -> None:
+    """Membership and canaries; a wrong key, a wrong place and an attack that needs more are one line."""
+    found = live_audit(live, ("membership", "canaries"))
+    assert found.rows > 100 and {one.attack for one in found.pairs} == {"membership", "canaries"}
+    assert all(one.agree for one in found.pairs)
+    bundle, workload = read_bundle(live.bundle), Workload(tiny())
+    with pytest.raises(QumosError, match="refused after 0 rows"):
+        audit_live(bundle, workload, Api(live.url, "qk_a_b"), attacks=("canaries",))
+    with pytest.raises(QumosError, match="no answer"):
+        audit_live(bundle, workload, Api("http://127.0.0.1:9", live.key), attacks=("canaries",))
+    with pytest.raises(QumosError, match="needs more than answers"):
+        audit_live(bundle, workload, Api(live.url, live.key), attacks=("theft",))
+    with pytest.raises(QumosError, match="an address such as"):
+        Api("file:///etc/passwd", "")
+
+
+@pytest.mark.slow
+def test_all_query_attacks_agree_and_a_forged_service_does_not(live: Deployment, tmp_path: Path) -> None:
+    found = live_audit(live, ())
+    assert {one.attack for one in found.pairs} == {*LIVE_ATTACKS, "canaries"}
+    assert all(one.agree for one in found.pairs), [one.to_dict() for one in found.pairs if not one.agree]
+    bundle = read_bundle(live.bundle)
+    parameters = bundle.parameters("ry")
+    workload = Workload(tiny())
+    other = write_bundle(
+        tmp_path / "other", bundle.design, workload, replace(parameters, angles=parameters.angles + 0.5), bundle.preprocessor, {"seed": 3}
+    )
+    with deployed(other, tmp_path / "live") as swapped:
+        apart = audit_live(bundle, workload, Api(swapped.url, swapped.key), attacks=("canaries",))
+    assert not all(one.agree for one in apart.pairs)
 
 
 # The page
