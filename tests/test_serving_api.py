@@ -58,9 +58,9 @@ def test_the_openapi_page_says_shapes_bounds_and_finiteness(live: Deployment) ->
 
 def fuzzed(live: Deployment, examples: int) -> tuple[int, list[str]]:
     """Requests from the OpenAPI page, valid and not, with and without a key; how many, and what was wrong with the answers."""
-    found = [
-        fuzzed_operation(live, one.ok(), examples) for one in schemathesis.openapi.from_url(f"{live.url}/openapi.json").get_all_operations()
-    ]
+    listed = (one.ok() for one in schemathesis.openapi.from_url(f"{live.url}/openapi.json").get_all_operations())
+    # What takes a body has the most ways to go wrong.
+    found = [fuzzed_operation(live, one, examples if one.method == "post" else max(3, examples // 20)) for one in listed]
     return sum(count for count, _ in found), [problem for _, problems in found for problem in problems]
 
 
@@ -92,8 +92,8 @@ def fuzzed_operation(live: Deployment, operation: Any, examples: int) -> tuple[i
 
 
 def test_fuzzed_requests_are_answered_or_refused(live: Deployment) -> None:
-    count, problems = fuzzed(live, 12)
-    assert count > 100 and not problems, problems[:5]
+    count, problems = fuzzed(live, 30)
+    assert count >= 90 and not problems, problems[:5]
     assert "Traceback" not in live.gateway.log.read_text(encoding="utf-8")  # type: ignore[union-attr]
 
 
@@ -102,7 +102,7 @@ def test_thousands_of_fuzzed_requests(live: Deployment) -> None:
     """At least 5,000, and the model answers as before."""
     row = np.full((1, 13), 1.5)
     expected = read_bundle(live.bundle).predict_proba(row)[0]
-    count, problems = fuzzed(live, 480)
+    count, problems = fuzzed(live, 1700)
     assert count >= 5000 and not problems, (count, problems[:5])
     log = live.gateway.log.read_text(encoding="utf-8")  # type: ignore[union-attr]
     assert "Traceback" not in log and '"event":"failed"' not in log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -370,6 +371,8 @@ class Gateway:
                         await self._called(served, name, self._random_inputs(served, 2), "probe", check=self.settings.checks.rate > 0)
                     except Unavailable:
                         continue
+                    except Exception as error:  # whatever it is, the others must still be probed
+                        self.log.event("failed", route="probe", provider=name, error=one_line(repr(error))[:200])
 
 
 class Limits:
@@ -427,16 +430,20 @@ class Limits:
     def flush(self) -> None:
         """Writes down what was used."""
         rows = {identity: count for identity, count in self._unwritten.items() if count}
-        self._unwritten.clear()
         if rows:
             self._state.add_usage(self._day, rows)
+        self._unwritten.clear()
 
     async def refreshing(self) -> None:
         """Reads keys that other processes made or ended, and writes down what was used, now and then."""
         while True:
             await asyncio.sleep(_REFRESH)
-            self.flush()
-            self._keys = self._state.keys()
+            try:
+                self.flush()
+                self._keys = self._state.keys()
+            except sqlite3.Error:
+                # A disk that is full, or another process that writes: what was used is kept in memory until the next time.
+                self._metrics.refused.labels("state").inc()
 
 
 def _today() -> str:
