@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -24,6 +25,7 @@ from test_bundle import tiny
 from qumos_env.data import Preprocessor
 from qumos_env.deployment.bundle import Bundle, read_bundle
 from qumos_env.deployment.export import export_bundle, write_bundle
+from qumos_env.deployment.serving.batching import Batcher, Overloaded
 from qumos_env.deployment.serving.canaries import Checks, Inspector
 from qumos_env.deployment.serving.engines import make_engine, readings
 from qumos_env.deployment.serving.part_files import read_provider
@@ -473,6 +475,36 @@ def test_folders_and_traffic_hold_no_secret(folder: Path, bundle: Bundle, worklo
             for word in (b"head", b"probabilities", *(name.encode() for name in found.ports if name not in held.decode())):
                 assert word not in b"\n".join(one.traffic)
             one.close()
+
+
+# Batching
+
+
+def test_rows_that_wait_go_together_and_not_forever() -> None:
+    """The first goes at once; those that come meanwhile go in one batch, each gets its own rows; too many, or too long, is refused."""
+    sizes: list[int] = []
+
+    async def work(rows: np.ndarray, request: str) -> np.ndarray:
+        sizes.append(len(rows))
+        await asyncio.sleep(0.05)
+        return rows * 2
+
+    async def ask(batcher: Batcher[np.ndarray], value: float, count: int = 2) -> None:
+        rows = np.full((count, 1), value)
+        found, mine = await batcher.submit(rows, "x")
+        np.testing.assert_array_equal(found[mine], rows * 2)
+
+    async def all_of_it() -> None:
+        batcher = Batcher(work, most_rows=6, most_waiting=12, parallel=1)
+        await asyncio.gather(*(ask(batcher, value) for value in range(6)))
+        assert sizes == [2, 6, 4]
+        found = await asyncio.gather(*(ask(batcher, value) for value in range(9)), return_exceptions=True)
+        assert [type(one) for one in found].count(Overloaded) == 2
+        late = Batcher(work, parallel=1, seconds=0.01)
+        found = await asyncio.gather(ask(late, 1), ask(late, 2), return_exceptions=True)
+        assert [type(one) for one in found] == [type(None), Overloaded]
+
+    asyncio.run(all_of_it())
 
 
 # Faults of providers

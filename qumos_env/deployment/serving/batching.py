@@ -7,6 +7,7 @@ come meanwhile.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ _Answer = TypeVar("_Answer")
 
 
 class Overloaded(Exception):
-    """More rows wait than there is room for."""
+    """More rows wait than there is room for, or for longer than an answer is worth."""
 
 
 @dataclass
 class _Waiting(Generic[_Answer]):
     rows: np.ndarray
     request: str
+    since: float
     answer: asyncio.Future[tuple[_Answer, slice]]
 
 
@@ -36,12 +38,19 @@ class Batcher(Generic[_Answer]):
         most_rows: of one batch; a request is never split.
         most_waiting: rows that may wait.
         parallel: batches under way at once.
+        seconds: that rows may wait.
     """
 
     def __init__(
-        self, work: Callable[[np.ndarray, str], Awaitable[_Answer]], most_rows: int = 512, most_waiting: int = 8192, parallel: int = 2
+        self,
+        work: Callable[[np.ndarray, str], Awaitable[_Answer]],
+        most_rows: int = 512,
+        most_waiting: int = 8192,
+        parallel: int = 2,
+        seconds: float = 60.0,
     ) -> None:
         self._work, self._most_rows, self._most_waiting, self._parallel = work, most_rows, most_waiting, parallel
+        self._seconds = seconds
         self._queue: deque[_Waiting[_Answer]] = deque()
         self._rows = 0
         self._busy = 0
@@ -51,7 +60,7 @@ class Batcher(Generic[_Answer]):
         """The answer to a batch that holds ``rows``, and where in it they are.
 
         Raises:
-            Overloaded: too many rows wait already.
+            Overloaded: too many rows wait already, or these waited for too long.
             Exception: what ``work`` raises.
         """
         if self._rows + len(rows) > self._most_waiting:
@@ -62,7 +71,7 @@ class Batcher(Generic[_Answer]):
                 return await self._work(rows, request), slice(0, len(rows))
             finally:
                 self._free()
-        waiting = _Waiting[_Answer](rows, request, asyncio.get_running_loop().create_future())
+        waiting = _Waiting[_Answer](rows, request, time.monotonic(), asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._rows += len(rows)
         return await waiting.answer
@@ -88,6 +97,9 @@ class Batcher(Generic[_Answer]):
             waiting = self._queue.popleft()
             self._rows -= len(waiting.rows)
             if waiting.answer.cancelled():
+                continue
+            if time.monotonic() - waiting.since > self._seconds:
+                waiting.answer.set_exception(Overloaded())
                 continue
             batch.append(waiting)
             size += len(waiting.rows)

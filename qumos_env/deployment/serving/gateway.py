@@ -154,8 +154,9 @@ class Gateway:
             raise QumosError(f"version {served.version} is older than {max(known)}, which was deployed before; roll back instead")
 
     def _load(self, served: Served) -> Loaded:
+        waiting, seconds = self.settings.most_waiting, self.settings.patience.total
         loaded = Loaded(
-            served, Batcher(lambda rows, request: self._classified(served, rows, request), most_waiting=self.settings.most_waiting)
+            served, Batcher(lambda rows, request: self._classified(served, rows, request), most_waiting=waiting, seconds=seconds)
         )
         self._loaded[served.version] = loaded
         spare = [number for number in sorted(self._loaded) if number not in (getattr(self, "active", None), served.version)]
