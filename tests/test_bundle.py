@@ -8,6 +8,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from qiskit.quantum_info import Statevector  # type: ignore[import-untyped]
 
 from qumos_env.deployment import export as bundle_module
 from qumos_env.deployment.bundle import read_bundle
-from qumos_env.deployment.export import export_bundle, write_bundle
+from qumos_env.deployment.export import Release, export_bundle, write_bundle
 from qumos_env.deployment.qasm import to_openqasm3
+from qumos_env.deployment.signing import owner_key, signed
+from qumos_env.deployment.tokens import read_tokens
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import ry_cz_ry
 from qumos_env.design.circuits import part_fragments
@@ -94,9 +97,11 @@ def test_the_folders_hold_what_they_should(exported: Path) -> None:
     homes = (("aurora", 0), ("borealis", 1), ("aurora", 2))
     parts = {f"providers/{name}/part-{part}.{ending}" for name, part in homes for ending in ("json", "qasm")}
     owner = {f"owner/{name}.json" for name in ("design", "preprocessing", "head", "assembly")}
-    assert files == parts | owner | {"manifest.json"}
+    told = {f"providers/{name}/manifest.json" for name in ("aurora", "borealis")}
+    tokens = {"owner/tokens.json", "providers/aurora/token", "providers/borealis/token"}
+    assert files == parts | owner | told | tokens | {"manifest.json"}
     manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
-    assert set(manifest["files"]) == files - {"manifest.json"}
+    assert set(manifest["files"]) == files - tokens - {"manifest.json"}
     assert manifest["design_hash"] == DESIGN.hash and manifest["scenario_hash"] == tiny().hash
     assert manifest["seed"] == 3 and manifest["train_rows"] == 30
     assert Design.load(exported / "owner" / "design.json") == DESIGN
@@ -257,7 +262,7 @@ def copy_of(folder: Path, target: Path) -> Path:
 
 def test_a_bundle_that_was_tampered_with_is_refused(exported: Path, tmp_path: Path) -> None:
     """Each file is covered by its checksum; a missing one is named."""
-    names = [str(path.relative_to(exported)) for path in exported.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    names = list(json.loads((exported / "manifest.json").read_text(encoding="utf-8"))["files"])
     folder = copy_of(exported, tmp_path / "copy")
     for name in names:
         content = (folder / name).read_bytes()
@@ -277,12 +282,13 @@ def test_a_bundle_that_was_tampered_with_is_refused(exported: Path, tmp_path: Pa
         (None, "no readable manifest.json"),
         ("{", "manifest.json: not JSON"),
         ("[]", "manifest.json"),
-        ('{"schema_version": 2, "files": {}}', "schema_version: Input should be 1, got 2"),
+        ('{"schema_version": 3, "files": {}}', "schema_version: Input should be 2, got 3"),
         ("[" * 100_000, "nested too deep"),
         ('{"schema_version": 1' + "0" * 5000 + "}", "not JSON"),
-        ('{"schema_version": 1}', "manifest.json"),
-        ('{"schema_version": 1, "files": []}', "manifest.json"),
-        ('{"schema_version": 1, "files": {}}', "manifest.json|missing"),
+        ('{"schema_version": 1}', "schema version 1, from before bundles were signed; export it again"),
+        ('{"schema_version": 2}', "manifest.json"),
+        ('{"schema_version": 2, "files": []}', "manifest.json"),
+        ('{"schema_version": 2, "files": {}}', "manifest.json|missing"),
     ],
 )
 def test_what_is_no_bundle_is_refused(manifest: str | None, words: str, tmp_path: Path) -> None:
@@ -366,7 +372,7 @@ def test_providers_get_all_variants_of_their_parts(cut: Path) -> None:
     for part, home, cuts in ((0, "aurora", 1), (1, "borealis", 2), (2, "aurora", 1)):
         for labels in product(LABELS, repeat=cuts):
             expected |= {f"providers/{home}/part-{part}-{'-'.join(labels)}.{ending}" for ending in ("json", "qasm")}
-    assert set(provider_files(cut)) == expected
+    assert {name for name in provider_files(cut) if "part-" in name} == expected
     assembly = json.loads((cut / "owner" / "assembly.json").read_text(encoding="utf-8"))
     assert [(item["qubits"], item["parts"]) for item in assembly["cuts"]] == [([0, 1], [0, 1]), ([3, 4], [2, 1])]
     assert assembly["recombination"]["labels"] == list(LABELS)
@@ -413,7 +419,11 @@ def test_no_provider_gets_a_cut_angle(cut: Path, tmp_path: Path) -> None:
         angles = trained.angles.copy()
         angles[numbers] += 0.3
         preprocessor = workload.owner(workload.protocol.draws(3)[0].train)
-        return provider_files(write_bundle(tmp_path / name, CUT, workload, Parameters(angles, trained.head), preprocessor, {}))
+        manifest = read_bundle(cut).manifest
+        created = datetime.fromisoformat(manifest["created"])
+        release = Release(manifest["name"], 1, created=created, tokens=read_tokens(cut / "owner" / "tokens.json"))
+        written = write_bundle(tmp_path / name, CUT, workload, Parameters(angles, trained.head), preprocessor, {}, release=release)
+        return provider_files(written)
 
     assert written_with("cut", list(cut_angles(CUT))) == kept
     assert written_with("local", [0]) != kept
@@ -470,12 +480,13 @@ def test_a_cut_part_is_not_one_circuit(exported: Path, cut: Path) -> None:
 
 
 def resealed(folder: Path, *, listed: bool = True) -> Path:
-    """The checksums of a folder whose files were changed put right, as somebody would who means harm."""
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    for name in manifest["files"] if listed else ():
-        if (folder / name).is_file():
-            manifest["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    """The checksums of a folder whose files were changed put right, and signed anew, as somebody would who means harm and has the key."""
+    for home in (*(path for path in (folder / "providers").iterdir()), folder):
+        manifest = json.loads((home / "manifest.json").read_text(encoding="utf-8"))
+        for name in manifest["files"] if listed else ():
+            if (home / name).is_file():
+                manifest["files"][name] = hashlib.sha256((home / name).read_bytes()).hexdigest()
+        (home / "manifest.json").write_text(json.dumps(signed(manifest, owner_key())), encoding="utf-8")
     return folder
 
 
@@ -499,8 +510,8 @@ def test_only_what_is_listed_is_read(exported: Path, tmp_path: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     name = f"providers/{DESIGN.parts[0].provider}/part-0.json"
     del manifest["files"][name]
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    refused(folder, re.escape(f"does not list {name}"))
+    (folder / "manifest.json").write_text(json.dumps(signed(manifest, owner_key())), encoding="utf-8")
+    refused(folder, "providers/aurora: part-0.json is missing")
 
 
 @pytest.mark.parametrize("name", ["../outside.json", "/etc/hostname", "owner/../../outside.json", "providers/../evil.json", "owner/"])
@@ -619,7 +630,7 @@ def test_mutated_bundles_are_read_or_refused(exported: Path, cut: Path, tmp_path
         for _ in range(int(generator.integers(1, 6))):
             content[int(generator.integers(len(content)))] = int(generator.integers(256))
     (folder / name).write_bytes(content)
-    if name != "manifest.json":
+    if not name.endswith("manifest.json"):
         resealed(folder)
     try:
         bundle = read_bundle(folder)

@@ -161,7 +161,7 @@ def test_export(here: Workplace) -> None:
     """A bundle that reads back; a second one only with --force."""
     text = here.output("export", "design.json", "-s", "tiny.toml", "--out", "bundle")
     bundle = read_bundle(here.folder / "bundle")
-    assert "wrote bundle" in text and "  owner: 4 files" in text and "  providers/aurora: 2 files" in text
+    assert "wrote bundle" in text and "  owner: 4 files" in text and "  providers/aurora: 3 files" in text
     assert bundle.manifest["design_hash"] == DESIGN.hash
     assert here.call("export", "design.json", "-s", "tiny.toml", "--out", "bundle")[0] == 2
     here.output("export", "design.json", "-s", "tiny.toml", "--out", "bundle", "--seed", 5, "--force")

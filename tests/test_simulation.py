@@ -21,7 +21,8 @@ from qumos_env.errors import QumosError
 from qumos_env.simulation import qsim_backend
 from qumos_env.simulation.adjoint import CircuitEngine, Observable
 from qumos_env.simulation.batched import BatchedSegment
-from qumos_env.simulation.program import Fixed, Rotation, compile_circuit, natural_symbols
+from qumos_env.simulation.instructions import Fixed, Rotation
+from qumos_env.simulation.program import compile_circuit, natural_symbols
 from qumos_env.simulation.qsim_backend import Segment
 from qumos_env.simulation.runners import BasisRunner, DenseRunner, StatesRunner
 

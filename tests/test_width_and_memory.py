@@ -13,7 +13,8 @@ import sympy
 from qumos_env import QuantumLayer
 from qumos_env.errors import QumosError
 from qumos_env.simulation.adjoint import CircuitEngine, Observable
-from qumos_env.simulation.program import Program, compile_circuit
+from qumos_env.simulation.instructions import Program
+from qumos_env.simulation.program import compile_circuit
 
 
 def layered(n_qubits: int, layers: int = 1) -> tuple[Program, list[Observable], cirq.Circuit, list[cirq.LineQubit]]:

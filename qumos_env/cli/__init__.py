@@ -1,6 +1,6 @@
 """The `qumos` command."""
 
-from . import audits, claims, designs, hardware, scenarios
+from . import audits, bundles, claims, designs, hardware, scenarios, serving
 from .app import app, main, run
 
-__all__ = ["app", "audits", "claims", "designs", "hardware", "main", "run", "scenarios"]
+__all__ = ["app", "audits", "bundles", "claims", "designs", "hardware", "main", "run", "scenarios", "serving"]

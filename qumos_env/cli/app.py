@@ -9,13 +9,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import EvaluationFailure, QumosError, one_line
+
+if TYPE_CHECKING:
+    from ..scenario import Scenario
 
 app = typer.Typer(
     name="qumos",
@@ -34,6 +37,13 @@ DesignArgument = Annotated[Path, typer.Argument(help="JSON file of a design.")]
 def console() -> Console:
     """Standard output; square brackets in what is printed are text, since names and titles are a user's."""
     return Console(markup=False, emoji=False)
+
+
+def load_scenario(name: str) -> Scenario:
+    """As ``qumos_env.scenario.load_scenario``, which loads Cirq: help and what serves start without it."""
+    from ..scenario import load_scenario as load
+
+    return load(name)
 
 
 class Move(Protocol):

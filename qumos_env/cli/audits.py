@@ -16,8 +16,7 @@ from threadpoolctl import threadpool_limits
 from ..design import Design
 from ..errors import QumosError, unknown
 from ..files import parse_json, read_bytes, write_text
-from ..scenario import load_scenario
-from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, progress_bar
+from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, load_scenario, progress_bar
 
 if TYPE_CHECKING:
     from ..attacks.registry import Goal
@@ -30,9 +29,11 @@ _DIGITS = 9  # of a number of shots: what a sampler's integers hold
 
 @app.command()
 def audit(
-    design: DesignArgument,
-    scenario: ScenarioOption,
-    seeds: Annotated[int, typer.Option(min=1, help="Fresh evaluation seeds.")] = 3,
+    design: Annotated[Path | None, typer.Argument(help="JSON file of a design.")] = None,
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", "-s", help="Name of a built-in scenario or path of a TOML file; with --live the bundle's.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh evaluation seeds; with --live draws of the adversary.")] = 3,
     attack: Annotated[
         list[str] | None, typer.Option("--attack", "-a", help="Only this attack of those that `qumos attacks` lists; may be repeated.")
     ] = None,
@@ -41,9 +42,22 @@ def audit(
     ] = None,
     reference: Annotated[bool, typer.Option("--reference", help="Do not hold the design against the scenario's limits.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Print all measurements, not the scorecard alone.")] = False,
+    live: Annotated[str | None, typer.Option("--live", help="Address of a gateway: attack that in place of a design.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="With --live: the bundle that the gateway serves.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="With --live: file with a customer's key; default QUMOS_KEY.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Attack a design in every known way, and give a verdict on each threat; ``qumos attacks`` lists the ways."""
+    """Attack a design in every known way, and give a verdict on each threat; ``qumos attacks`` lists the ways.
+
+    With --live the attacks that need nothing but answers are run on a deployment, beside the same on the simulated model.
+    """
+    if live is not None:
+        if design is not None or bundle is None or out is not None or reference:
+            raise QumosError("--live URL goes with --bundle DIR and --key-file FILE, and without a design, --out or --reference")
+        _audit_live(live, bundle, scenario, key_file, attack or (), seeds, full, as_json)
+        return
+    if design is None or scenario is None:
+        raise QumosError(f"{'a design' if design is None else 'a scenario (--scenario)'} is needed, or --live URL")
     from ..audit import audit as run_audit
     from ..audit.report import by_goal, counted, html_page, table_rows
     from ..audit.scorecard import NO_PROOF
@@ -81,6 +95,33 @@ def audit(
         console().print(f"{total} measurements in all: --full prints them, --out writes them with plots", style="dim")
     if out is not None:
         console().print(f"wrote {out} and {out.with_suffix('.json').name}")
+
+
+def _audit_live(
+    url: str, folder: Path, scenario: str | None, key_file: Path | None, attacks: Sequence[str], repeats: int, full: bool, as_json: bool
+) -> None:
+    """`qumos audit --live`."""
+    from ..audit.live import Api, audit_live
+    from ..deployment.bundle import read_bundle
+    from ..evaluation.workload import Workload
+    from .serving import read_key
+
+    api, bundle = Api(url, read_key(key_file)), read_bundle(folder)
+    workload = Workload(load_scenario(scenario or bundle.manifest["scenario"]))
+    with progress_bar("live audit:") as move, threadpool_limits(1):
+        found = audit_live(bundle, workload, api, attacks=attacks, repeats=repeats, on_progress=move)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+        return
+    table = Table(title=f"{bundle.manifest['name']} version {bundle.manifest['version']} at {url}: {found.rows} rows", title_justify="left")
+    for heading in ("attack", "measurement", "live", "simulated", ""):
+        table.add_column(heading, justify="right" if heading in ("live", "simulated") else "left", overflow="fold")
+    for one in found.pairs:
+        if full or one.headline or not one.agree:
+            table.add_row(one.attack, one.name, one.live.text(), one.simulated.text(), "agree" if one.agree else "DIFFER")
+    console().print(table)
+    apart = sum(not one.agree for one in found.pairs)
+    console().print(f"{len(found.pairs)} measurements, {apart} of them differ beyond their intervals", style="yellow" if apart else "dim")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +14,10 @@ from rich.table import Table
 from ..design import Design
 from ..design.ansatz import contiguous, interleaved, ry_cz_ry
 from ..errors import QumosError
-from ..files import write_text
-from ..scenario import load_scenario
-from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console
+from ..files import parse_json, read_bytes, write_text
+from .app import DesignArgument, JsonOption, ScenarioOption, SeedOption, app, console, load_scenario
+
+_MOST_BYTES = 2**28  # of an audit
 
 
 class Split(StrEnum):
@@ -120,14 +122,28 @@ def export(
     scenario: ScenarioOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the bundle; new or empty.")],
     seed: SeedOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier bundle.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier bundle; its next version comes out.")] = False,
+    name: Annotated[str | None, typer.Option(help="Of the model; default the scenario's.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, max=10**9, help="Of the model; default the next one, or 1.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of the signing key; default the owner's, made at its first use.")] = None,
+    fallback: Annotated[bool, typer.Option("--fallback", help="Let the gateway answer without a part, and say so.")] = False,
+    audit: Annotated[Path | None, typer.Option(help="JSON file of `qumos audit --out`, for the model card.")] = None,
 ) -> None:
-    """Train a design and write its bundle: one folder per provider, one secret folder for the owner."""
-    from ..deployment.export import export_bundle
+    """Train a design, write its bundle, and sign it: one folder per provider, one secret folder for the owner."""
+    from ..deployment.export import Release, export_bundle
+    from ..deployment.signing import owner_key
 
-    folder = export_bundle(Design.load(design), load_scenario(scenario), out, seed=seed, force=force)
+    if name is not None and not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", name):
+        raise QumosError(f"--name: {name!r} is no name of a model: up to 63 lower-case letters, digits and hyphens, a letter first")
+    release = Release(name, version, owner_key(key))
+    figures = None if audit is None else parse_json(read_bytes(audit, _MOST_BYTES), str(audit))
+    if figures is not None and not isinstance(figures, dict):
+        raise QumosError(f"{audit}: no measurements of an audit")
+    chosen = load_scenario(scenario)
+    folder = export_bundle(Design.load(design), chosen, out, seed=seed, force=force, release=release, fallback=fallback, audit=figures)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    typer.echo(f"wrote {folder}: test accuracy {manifest['test_accuracy']:.3f} on {manifest['test_rows']} rows")
+    what = f"{manifest['name']} version {manifest['version']}"
+    typer.echo(f"wrote {folder}: test accuracy {manifest['test_accuracy']:.3f} on {manifest['test_rows']} rows, {what}, signed")
     places = [name.rpartition("/")[0] for name in sorted(manifest["files"])]
     for place in dict.fromkeys(places):
         typer.echo(f"  {place}: {places.count(place)} files")

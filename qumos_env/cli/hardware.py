@@ -11,8 +11,7 @@ from rich.table import Table
 
 from ..design import Design
 from ..errors import QumosError
-from ..scenario import load_scenario
-from .app import DesignArgument, JsonOption, ScenarioOption, app, console
+from .app import DesignArgument, JsonOption, ScenarioOption, app, console, load_scenario
 
 if TYPE_CHECKING:
     from ..hardware.profile import DeviceProfile

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..scenario import list_scenarios, load_scenario, scenario_folder, write_calibration
-from ..scenario.scenario import MIN_ADVANTAGE
-from .app import JsonOption, app, console, progress_bar
+from ..registration import list_scenarios, scenario_folder
+from .app import JsonOption, app, console, load_scenario, progress_bar
 
 scenarios_app = typer.Typer(help="List, show and check scenarios.", no_args_is_help=True)
 app.add_typer(scenarios_app, name="scenarios")
@@ -68,6 +67,7 @@ def check_command(
 ) -> None:
     """Admission: is the reward reliable, does it carry over to the test split, is there anything to find?"""
     from ..audit.admission import check
+    from ..scenario import write_calibration
 
     results: dict[str, dict[str, float | int | str | bool]] = {}
     for name in names:
@@ -92,6 +92,8 @@ def check_command(
 
 def _worth_stealing(advantage: object) -> str:
     """Whether the best known model is two standard errors above what a thief's own rows give."""
+    from ..scenario.scenario import MIN_ADVANTAGE
+
     return "-" if not isinstance(advantage, (int, float)) else "yes" if advantage >= MIN_ADVANTAGE else "no"
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from ..design.encodings import ENCODINGS, encoding_called
 from ..errors import QumosError, one_line, unknown
-from ..scenario.sections import DataSection
+
+if TYPE_CHECKING:
+    from ..scenario.sections import DataSection
 
 FLAT = 1e-12
 """A feature whose values differ by less than this part of their size carries rounding errors only and counts as constant."""
@@ -148,6 +148,8 @@ def _directions(features: np.ndarray, reducer: str, width: int, labels: np.ndarr
 
 
 def _pca(features: np.ndarray, width: int) -> np.ndarray:
+    from sklearn.decomposition import PCA  # here, since applying what was fitted needs no scikit-learn
+
     rows, columns = features.shape
     if not np.ptp(features, axis=0).any():
         return np.empty((columns, 0))
@@ -158,6 +160,8 @@ def _pca(features: np.ndarray, width: int) -> np.ndarray:
 
 
 def _lda(features: np.ndarray, labels: np.ndarray, width: int) -> np.ndarray:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     # Classes with one common mean leave no direction, and scikit-learn divides by their zero scatter on the way.
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         # Collinear features are the rule with few rows; the SVD solver drops the superfluous directions.

@@ -1,8 +1,12 @@
 """The bundle of a design, as it is read: one folder per provider with nothing but its own part, and the owner's secret folder.
 
-    manifest.json           what this is, figures, and a checksum of every other file
-    providers/<name>/       part-<i>.json (Cirq), part-<i>.qasm (OpenQASM 3): trained angles bound, features x<qubit> open
+    manifest.json           what this is, figures, a checksum of every other file, and the owner's signature
+    providers/<name>/       part-<i>.json (Cirq), part-<i>.qasm (OpenQASM 3): trained angles bound, features x<qubit> open;
+                            manifest.json: its files and parts, signed, and nothing of others
     owner/                  design.json, preprocessing.json, head.json, assembly.json
+
+Beside these lie the tokens by which gateway and providers know each other (``tokens``): secrets of a deployment, not of the model, so
+they are neither listed nor signed, and can be renewed.
 
 A part that gate cuts touch is one circuit per variant, part-<i>-<labels>: its labels in the order of the cuts, an M as a CX to an
 ancilla. The providers' files hold no trace of the angles of the cuts; these are in assembly.json, with what the owner needs to combine
@@ -11,47 +15,37 @@ the results.
 
 from __future__ import annotations
 
-import hashlib
-import stat
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import cirq
 import numpy as np
 
-from ..data import Preprocessor
 from ..design import Design
 from ..design.circuits import input_symbol
-from ..design.gate_cuts import LABELS, Variant, coefficients, cut_angles, cut_parts, cuts_of_parts
+from ..design.gate_cuts import LABELS, Variant, cut_angles, cut_parts, cuts_of_parts
 from ..errors import QumosError
-from ..files import read_bytes
-from ..model.cutting.estimator import recombined
-from ..model.heads import make_head, softmax
+from ..model.estimator import DistributedQNN
+from ..model.heads import softmax
 from ..model.training import Parameters
 from .circuit_files import read_circuit
-from .schema import MANIFEST, OWNER_FILES, Assembly, HeadFile, Manifest, PreprocessingFile, parsed
-
-_MOST_BYTES = 256 * 2**20  # of all files together; those of a design with three cuts at one part have some megabytes
+from .folder import SignedFolder, bundle_folder
+from .owner import OwnerModel, Seat, read_owner
+from .schema import MANIFEST, Manifest, ProviderManifest
+from .tokens import token_files
 
 
 @dataclass(frozen=True)
-class BundlePart:
-    """What the provider of one part runs.
+class BundlePart(Seat):
+    """A part with what its provider runs.
 
     Attributes:
-        index, provider, qubits: as in the design's part.
-        cuts: numbers of the gate cuts that touch it.
         variants: trained angles bound, features open; by labels in the order of ``product(LABELS, repeat=len(cuts))``, so just one circuit
             where no cut touches the part.
     """
 
-    index: int
-    provider: str
-    qubits: tuple[int, ...]
-    cuts: tuple[int, ...]
     variants: tuple[Variant, ...]
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
@@ -72,30 +66,10 @@ class BundlePart:
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A bundle read back: what the owner and the providers together need to answer a query.
+class Bundle(OwnerModel):
+    """A bundle read back: what the owner and the providers together need to answer a query; ``parts`` have their circuits."""
 
-    Attributes:
-        manifest: the manifest.
-        classes: class names in the order of probabilities.
-        preprocessor: raw features to encoded angles.
-        parts: what the providers run, in the design's order.
-        cut_angles: of the gate cuts, in radians, in the order of ``design.cut_gates``.
-        head: ⟨Z⟩ ``[rows, n_qubits]`` to logits.
-        head_parameters: of the head, flat.
-        n_qubits: width of the register.
-        design: the design.
-    """
-
-    manifest: dict[str, Any]
-    classes: tuple[str, ...]
-    preprocessor: Preprocessor
     parts: tuple[BundlePart, ...]
-    cut_angles: tuple[float, ...]
-    head: Callable[[np.ndarray], np.ndarray]
-    head_parameters: np.ndarray
-    n_qubits: int
-    design: Design
 
     @property
     def circuits(self) -> tuple[tuple[tuple[int, ...], cirq.Circuit], ...]:
@@ -113,16 +87,19 @@ class Bundle:
         inputs = self.preprocessor.transform(features)
         return softmax(self.head(self.reconstruct([part.run(inputs) for part in self.parts])))
 
-    def reconstruct(self, results: Sequence[np.ndarray]) -> np.ndarray:
-        """⟨Z⟩ ``[rows, n_qubits]`` from the results of every part, exact or estimated, of the form of ``BundlePart.run``.
+    def estimator(self) -> DistributedQNN:
+        """The model as a scikit-learn classifier of encoded angles (``preprocessor.transform`` of raw features), fitted.
 
-        Estimates need the same number of shots for every variant: shots allotted by coefficient would show the angles of the cuts.
+        Its classes are the numbers of ``classes``.
+
+        Raises:
+            QumosError: the circuits are not those of the design.
         """
-        tables = [
-            result.reshape(1, len(result), *(len(LABELS) for _ in part.cuts), -1) for part, result in zip(self.parts, results, strict=True)
-        ]
-        matrices = [coefficients(np.array([angle])) for angle in self.cut_angles]
-        return recombined([part.qubits for part in self.parts], [part.cuts for part in self.parts], tables, matrices)[0]
+        found = DistributedQNN(self.design, len(self.classes), head=self.head_kind, axis=self.axis)
+        found.classes_ = np.arange(len(self.classes))
+        found.n_features_in_ = self.n_qubits
+        found.parameters_ = self.parameters(self.axis)
+        return found
 
     def parameters(self, axis: str) -> Parameters:
         """Angles in the design's canonical gate order, those of cuts among them, and head; ``axis`` is that of the encoding.
@@ -145,110 +122,43 @@ class Bundle:
         return Parameters(angles, self.head_parameters)
 
 
-class _Files:
-    """The files of a bundle: read once, whole, and only what the manifest lists with its checksum.
-
-    Args:
-        folder: of the bundle.
-
-    Raises:
-        QumosError: no manifest, or one that is not of a bundle.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._kept: dict[str, bytes] = {}
-        try:
-            content = read_bytes(folder / MANIFEST, _MOST_BYTES)
-        except QumosError as error:
-            raise QumosError(f"{folder}: no readable {MANIFEST} ({error})") from error
-        self.manifest = parsed(Manifest, content, folder / MANIFEST)
-        missing = set(OWNER_FILES) - self.manifest.files.keys()
-        if missing:
-            raise QumosError(f"{folder / MANIFEST}: does not list {min(missing)}")
-
-    def read(self, name: str) -> bytes:
-        """The content of the file that bundles call ``name``; raises QumosError where it is not as it was written, or not in the folder."""
-        if name in self._kept:
-            return self._kept[name]
-        if name not in self.manifest.files:
-            raise QumosError(f"{self._folder}: {MANIFEST} does not list {name}")
-        path = self._folder
-        for step in name.split("/"):
-            path = path / step
-            try:
-                kind = path.lstat().st_mode
-            except OSError as error:
-                raise QumosError(f"{self._folder}: {name} is missing") from error
-            if stat.S_ISLNK(kind):
-                raise QumosError(f"{self._folder}: {name} is reached by a link; a bundle holds its own files")
-        content = read_bytes(path, _MOST_BYTES - sum(map(len, self._kept.values())))
-        if hashlib.sha256(content).hexdigest() != self.manifest.files[name]:
-            raise QumosError(f"{self._folder}: {name} fails its checksum")
-        self._kept[name] = content
-        return content
-
-
-def read_bundle(path: str | Path) -> Bundle:
+def read_bundle(path: str | Path, public_key: str | None = None) -> Bundle:
     """The bundle in the folder ``path``.
 
-    Everything that is read is listed in the manifest, lies inside the folder, has the checksum that is listed, and holds what a bundle of
-    its design holds. Nothing in it is run or unpickled.
+    Everything that is read is listed in the signed manifest, lies inside the folder, has the checksum that is listed, and holds what a
+    bundle of its design holds. Nothing in it is run or unpickled.
+
+    Args:
+        path: the folder.
+        public_key: the owner's, hexadecimal; default any key whose signature holds.
 
     Raises:
-        QumosError: no bundle, another schema version, or a file that is missing, changed, not of its kind, or at odds with the design.
+        QumosError: no bundle, another schema version, a signature by another key or of something else, or a file that is missing, changed,
+            not of its kind, or at odds with the design.
     """
     folder = Path(path)
-    files = _Files(folder)
-    for name in files.manifest.files:
-        files.read(name)  # those that only others need are the bundle's too
-    where = {name: folder / name for name in OWNER_FILES}
-    assembly_name, design_name, head_name, preprocessing_name = OWNER_FILES
-    design = Design.from_json(_text(files.read(design_name), where[design_name]))
-    if design.hash != files.manifest.design_hash:
-        raise QumosError(f"{folder}: the manifest names another design than {design_name}")
-    assembly = parsed(Assembly, files.read(assembly_name), where[assembly_name])
-    difference = assembly.differs_from(design)
-    if difference is not None:
-        raise QumosError(f"{where[assembly_name]}: {difference}")
-    head_file = parsed(HeadFile, files.read(head_name), where[head_name])
-    head, parameters = make_head(head_file.kind, design.n_qubits, len(assembly.classes)), np.array(head_file.parameters, float)
-    expected = head.initial(np.random.default_rng(0)).shape
-    if parameters.shape != expected:
-        raise QumosError(f"{where[head_name]}: {len(parameters)} parameters, a {head_file.kind} head has {expected[0]} here")
-    preprocessing = parsed(PreprocessingFile, files.read(preprocessing_name), where[preprocessing_name])
-    try:
-        preprocessor = Preprocessor.from_dict(preprocessing.model_dump())
-    except QumosError as error:
-        raise QumosError(f"{where[preprocessing_name]}: {error}") from error
-    if preprocessor.matrix.shape[1] != design.n_qubits:
-        angles = preprocessor.matrix.shape[1]
-        raise QumosError(f"{where[preprocessing_name]}: gives {angles} angles, the design has {design.n_qubits} qubits")
-    return Bundle(
-        manifest=files.manifest.model_dump(),
-        classes=tuple(assembly.classes),
-        preprocessor=preprocessor,
-        parts=tuple(_read_part(files, folder, design, index) for index in range(design.n_parts)),
-        cut_angles=tuple(cut.angle for cut in assembly.cuts),
-        head=lambda values: head.logits(parameters, values),
-        head_parameters=parameters,
-        n_qubits=design.n_qubits,
-        design=design,
-    )
+    files = bundle_folder(folder, public_key)
+    files.read_all()  # what only others need is the bundle's too
+    owner = read_owner(files, folder)
+    parts = []
+    for index, seat in enumerate(owner.parts):
+        _check_provider(files, folder, seat)
+        parts.append(_read_part(files, folder, owner.design, index))
+    return Bundle(**{field.name: getattr(owner, field.name) for field in fields(owner)} | {"parts": tuple(parts)})
 
 
 def files_of_bundle(folder: Path) -> Collection[str] | None:
     """Names of the files that make the bundle in ``folder``, or ``None`` where there is no bundle."""
     try:
-        return (MANIFEST, *_Files(folder).manifest.files)
+        files = bundle_folder(folder)
     except QumosError:
         return None
+    return (MANIFEST, *files.manifest.files, *token_files(files.manifest))
 
 
 def contents_of_bundle(folder: Path) -> dict[str, bytes]:
     """What the files hold that the manifest in ``folder`` lists, by their names; raises QumosError where one is not as it was written."""
-    files = _Files(folder)
-    return {name: files.read(name) for name in files.manifest.files}
+    return bundle_folder(folder).read_all()
 
 
 def circuit_name(part: int, labels: Sequence[str]) -> str:
@@ -256,7 +166,7 @@ def circuit_name(part: int, labels: Sequence[str]) -> str:
     return "-".join(("part", str(part), *labels))
 
 
-def _read_part(files: _Files, folder: Path, design: Design, index: int) -> BundlePart:
+def _read_part(files: SignedFolder[Manifest], folder: Path, design: Design, index: int) -> BundlePart:
     part, touching = design.parts[index], cuts_of_parts(design)[index]
     inputs = {input_symbol(qubit) for qubit in part.qubits}
     variants = []
@@ -268,11 +178,15 @@ def _read_part(files: _Files, folder: Path, design: Design, index: int) -> Bundl
     return BundlePart(index, part.provider, part.qubits, touching, tuple(variants))
 
 
-def _text(content: bytes, where: Path) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise QumosError(f"{where}: not UTF-8") from error
+def _check_provider(files: SignedFolder[Manifest], folder: Path, seat: Seat) -> None:
+    """Raises QumosError where the provider's manifest is not of this bundle."""
+    home = f"providers/{seat.provider}/"
+    contents = {name.removeprefix(home): files.read(name) for name in files.manifest.files if name.startswith(home)}
+    held = SignedFolder(ProviderManifest, folder / home, files.manifest.signature.public_key, contents)
+    held.read_all()
+    theirs, ours = held.manifest, files.manifest
+    if (theirs.name, theirs.version, theirs.created, theirs.provider) != (ours.name, ours.version, ours.created, seat.provider):
+        raise QumosError(f"{folder / home / MANIFEST}: of another bundle ({theirs.name}, version {theirs.version}, {theirs.created})")
 
 
 def _part_angles(templates: Sequence[Variant], bound: Sequence[Variant]) -> dict[str, float] | None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import cirq
 import numpy as np
-import sympy
 
 from ..errors import unknown
+
+if TYPE_CHECKING:
+    import cirq
+    import sympy
 
 AngleRange = tuple[float, float]
 FULL_RANGE: AngleRange = (0.0, math.pi)
@@ -39,6 +42,8 @@ class Axis:
 
     def operations(self, angle: float | sympy.Expr, qubit: cirq.Qid) -> list[cirq.Operation]:
         """The gates that encode ``angle`` on ``qubit`` at the start of a circuit, one after the other."""
+        import cirq
+
         return [*([cirq.H(qubit)] if self.prepared else []), self.rotation(angle, qubit)]
 
     @property
@@ -75,12 +80,23 @@ def _ends(angles: np.ndarray, angle_range: AngleRange) -> np.ndarray:
     return np.where(angles > (low + high) / 2, high, low)
 
 
+def _about(axis: str) -> Callable[[float | sympy.Expr, cirq.Qid], cirq.Operation]:
+    """The rotation about ``axis``; Cirq is imported when it is built, since angles need none."""
+
+    def rotation(angle: float | sympy.Expr, qubit: cirq.Qid) -> cirq.Operation:
+        import cirq
+
+        return {"rx": cirq.rx, "ry": cirq.ry, "rz": cirq.rz}[axis](angle).on(qubit)
+
+    return rotation
+
+
 AXES: dict[str, Axis] = {
     axis.name: axis
     for axis in (
-        Axis("rx", lambda angle, qubit: cirq.rx(angle).on(qubit), prepared=False, seen="X"),
-        Axis("ry", lambda angle, qubit: cirq.ry(angle).on(qubit), prepared=False, seen="Y"),
-        Axis("rz", lambda angle, qubit: cirq.rz(angle).on(qubit), prepared=True, seen="X"),
+        Axis("rx", _about("rx"), prepared=False, seen="X"),
+        Axis("ry", _about("ry"), prepared=False, seen="Y"),
+        Axis("rz", _about("rz"), prepared=True, seen="X"),
     )
 }
 ENCODINGS: dict[str, Encoding] = {

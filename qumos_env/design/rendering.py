@@ -1,4 +1,4 @@
-"""Designs as text and as pictures, coloured by provider."""
+"""Designs as pictures, coloured by provider; as text, see ``text_drawing``."""
 
 from __future__ import annotations
 
@@ -10,43 +10,26 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..files import write_bytes
-from .design import Design, PlacedGate
+from .design import Design
 from .gates import gate_spec
+from .text_drawing import columns, design_text
 
+__all__ = ["design_figure", "design_text", "figure_png", "save_design_image"]
 DPI = 100
 _COLUMN = 0.46  # inches
 _ROW = 0.52
 INK = "#22303c"
 
 
-def design_text(design: Design) -> str:
-    """The design as lines of text: parts and providers, then one line per qubit with a column per layer."""
-    lines = [f"part {part.index} on {part.provider}: qubits {', '.join(map(str, part.qubits))}" for part in design.parts]
-    columns = _columns(design)
-    cells = [["" for _ in columns] for _ in range(design.n_qubits)]
-    for column, placed_gates in enumerate(columns):
-        for placed in placed_gates:
-            gate = placed.gate
-            for position, qubit in enumerate(gate.qubits):
-                cells[qubit][column] = gate_spec(gate.name).text[position]
-    widths = [max(2, *(len(row[column]) for row in cells)) for column in range(len(columns))]
-    for qubit, row in enumerate(cells):
-        wire = "─".join(cell.center(width, "─") for cell, width in zip(row, widths, strict=True))
-        lines.append(f"q{qubit:<2d} [{design.partition[qubit]}] x{qubit}─{wire}─Z")
-    if design.shots is not None:
-        lines.append(f"shots: {design.shots}")
-    return "\n".join(lines)
-
-
 def design_figure(design: Design, title: str = "") -> Figure:
     """A drawing of the circuit; wires and gates take the colour of the provider that runs them, cut gates are dashed."""
-    columns = _columns(design)
+    layers = columns(design)
     order = [qubit for part in design.parts for qubit in part.qubits]
     height = {qubit: -row - 0.6 * design.partition[qubit] for row, qubit in enumerate(order)}
     providers = list(dict.fromkeys(design.assignment))
     palette = matplotlib.colormaps["tab10"]
     colour = {provider: palette(index % 10) for index, provider in enumerate(providers)}
-    right = len(columns) + 1.5
+    right = len(layers) + 1.5
     rows = design.n_qubits + 0.6 * design.n_parts
     figure = Figure(figsize=(2.0 + _COLUMN * right, 1.0 + _ROW * rows), dpi=DPI)
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.9 if title else 0.96))
@@ -63,7 +46,7 @@ def design_figure(design: Design, title: str = "") -> Figure:
             axes.plot([-0.4, right], [height[qubit]] * 2, color=shade, lw=1.2, zorder=1)
             _box(axes, -0.4, height[qubit], f"x{qubit}", "white", shade)
             _box(axes, right, height[qubit], "⟨Z⟩", "white", shade)
-    for column, placed_gates in enumerate(columns):
+    for column, placed_gates in enumerate(layers):
         for placed in placed_gates:
             gate, x = placed.gate, column + 0.8
             shade = colour[design.assignment[design.partition[gate.qubits[0]]]]
@@ -95,24 +78,6 @@ def save_design_image(design: Design, path: Path, title: str = "") -> None:
     buffer = io.BytesIO()
     design_figure(design, title).savefig(buffer, format=path.suffix.removeprefix("."))
     write_bytes(path, buffer.getvalue())
-
-
-def _columns(design: Design) -> list[list[PlacedGate]]:
-    """Gates packed left to right so that nothing overlaps in the drawing."""
-    order = [qubit for part in design.parts for qubit in part.qubits]
-    row = {qubit: index for index, qubit in enumerate(order)}
-    free = [0] * design.n_qubits
-    columns: list[list[PlacedGate]] = []
-    for placed in design.placed_gates:
-        rows = [row[qubit] for qubit in placed.gate.qubits]
-        span = range(min(rows), max(rows) + 1)
-        column = max(free[index] for index in span)
-        while column >= len(columns):
-            columns.append([])
-        columns[column].append(placed)
-        for index in span:
-            free[index] = column + 1
-    return columns
 
 
 def _box(axes: matplotlib.axes.Axes, x: float, y: float, text: str, fill: object, edge: object) -> None:

@@ -126,7 +126,13 @@ class Service:
 
         ``use`` names the question, so that the shots of two questions differ.
         """
-        return self.model.answers(self.trained, self.encode(rows), self.keys(use))
+        return self.answer_features(self.features[rows], use)
+
+    def answer_features(self, features: np.ndarray, use: str) -> np.ndarray:
+        """As ``answer``, to raw ``features`` ``[K, R, f]``, which need be rows of no data set."""
+        pairs = zip(self.preprocessors, features, strict=True)
+        inputs = np.stack([fitted.transform(rows) for fitted, rows in pairs])
+        return self.model.answers(self.trained, inputs, self.keys(use))
 
     def keys(self, use: str) -> Sequence[Sequence[int]]:
         """Seeds, one per draw, for the randomness that ``use`` names."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import QumosError, unknown
 from .batched import reading_points
-from .program import InputRotation, Program
+from .instructions import InputRotation, Program
 from .runners import BasisRunner, DenseRunner, Runner, StatesRunner
 from .states import ProductStates, checked_amplitudes, checked_inputs, checked_weights, rotate_samples
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .instructions import Fixed, Rotation
 from .layers import Chains, Layer, Phases, pack, pauli_readings
-from .program import Fixed, Rotation
 from .qsim_backend import Segment
 from .states import gate_matrix
 

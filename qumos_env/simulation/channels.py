@@ -16,19 +16,8 @@ import cirq
 import numpy as np
 
 from ..errors import QumosError
-from .program import (
-    Fixed,
-    InputRotation,
-    Instruction,
-    Program,
-    Rotation,
-    assemble,
-    check_register,
-    compile_circuit,
-    gate_name,
-    natural_symbols,
-    operation_instructions,
-)
+from .instructions import Fixed, InputRotation, Instruction, Program, Rotation, assemble
+from .program import check_register, compile_circuit, gate_name, natural_symbols, operation_instructions
 
 _TRACE_TOLERANCE = 1e-6
 _MAX_CHANNEL_QUBITS = 2

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .instructions import Fixed, InputRotation, Program, Rotation
 from .layers import Chains, HalfAngles, Phases, pack, pauli_readings, z_signs
-from .program import Fixed, InputRotation, Program, Rotation
 from .states import PAULI, ProductStates, checked_inputs, gate_matrix
 
 

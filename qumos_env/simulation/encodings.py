@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from .channels import Channel, LocalStep, superoperator
-from .program import Fixed, InputRotation
+from .instructions import Fixed, InputRotation
 from .states import PAULI, ProductStates, checked_amplitudes, checked_inputs, gate_matrix, rotation_matrices
 
 

@@ -25,8 +25,8 @@ import numpy as np
 from ..errors import QumosError, unknown
 from .adjoint import CircuitEngine, EncodedBatch
 from .channels import NoisyProgram
+from .instructions import Program, Rotation
 from .noise import NoisyEngine
-from .program import Program, Rotation
 from .sampling import Measurement, check_shots, measurements, pure_probabilities, sampled_counts
 from .states import checked_weights
 

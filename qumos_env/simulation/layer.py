@@ -19,8 +19,9 @@ import torch
 from ..errors import QumosError, unknown
 from .adjoint import MEMORY_LIMIT, CircuitEngine, EncodedBatch, Route
 from .channels import Noise, ReadoutError, compile_noisy, has_channels
+from .instructions import InputRotation
 from .noise import NoisyEngine, NoisyRoute
-from .program import InputRotation, compile_circuit, natural_symbols, symbol_names
+from .program import compile_circuit, natural_symbols, symbol_names
 from .states import checked_bits
 
 LayerEncoding = Literal["angle", "amplitude", "basis"]

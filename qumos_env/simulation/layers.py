@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from .program import TO_Z, Fixed, Rotation
+from .instructions import TO_Z, Fixed, Rotation
 from .states import PAULI, gate_matrix
 
 

@@ -29,7 +29,7 @@ from ..errors import QumosError, unknown
 from .adjoint import MEMORY_LIMIT, Observable, pauli_action
 from .channels import Noise, NoisyProgram, ReadoutError, compile_noisy
 from .encodings import AmplitudeEncoding, Encoding, ProductEncoding
-from .program import Fixed, Rotation
+from .instructions import Fixed, Rotation
 from .qsim_backend import Segment
 from .sampling import Measurement, eigenbasis, measurements, mixed_probabilities, per_qubit
 from .states import checked_weights, rotate_samples

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import cirq
@@ -17,61 +16,7 @@ import numpy as np
 import sympy
 
 from ..errors import QumosError, one_line
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A gate without parameters: ``name`` is a native gate (``h``, ``cz``, ``cx``) or ``matrix``."""
-
-    name: str
-    qubits: tuple[int, ...]
-    matrix: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """exp(-i/2·(scale·w + offset)·P) with ``w`` the weight number ``weight`` and P the Pauli product ``axes`` on ``qubits``."""
-
-    axes: str
-    qubits: tuple[int, ...]
-    weight: int
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-@dataclass(frozen=True)
-class InputRotation:
-    """exp(-i/2·(scale·x + offset)·P) with ``x`` the input number ``feature`` of each sample, P a Pauli on one qubit."""
-
-    axis: str
-    qubit: int
-    feature: int
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-Instruction = Fixed | Rotation | InputRotation
-
-
-@dataclass(frozen=True)
-class Program:
-    """A compiled circuit.
-
-    Attributes:
-        n_qubits: width; qubit 0 is the most significant bit of a state index, as in Cirq.
-        n_inputs, n_weights: number of inputs per sample and of shared weights.
-        encoding: per qubit the leading one-qubit instructions that make the initial product state.
-        segments: shared gates; between segment ``i`` and ``i + 1`` stands ``reuploads[i]``.
-        reuploads: layers of per-sample rotations, on distinct qubits within a layer.
-    """
-
-    n_qubits: int
-    n_inputs: int
-    n_weights: int
-    encoding: tuple[tuple[Fixed | InputRotation, ...], ...]
-    segments: tuple[tuple[Fixed | Rotation, ...], ...]
-    reuploads: tuple[tuple[InputRotation, ...], ...]
-
+from .instructions import TO_Z, Fixed, InputRotation, Instruction, Program, Rotation, assemble
 
 _NATIVE: dict[object, str] = {cirq.H: "h", cirq.CZ: "cz", cirq.CX: "cx"}
 # Powers of Pauli products: how many qubits control them, and the axes on the others.
@@ -174,43 +119,6 @@ def check_register(circuit: cirq.AbstractCircuit, qubits: Sequence[cirq.Qid]) ->
             raise QumosError(f"qubits: {qubit} has dimension {qubit.dimension}, only qubits are supported")
 
 
-def assemble(n_qubits: int, n_inputs: int, n_weights: int, instructions: Iterable[Instruction]) -> Program:
-    """Sorts ``instructions`` (in circuit order) into encoding, segments and re-uploads."""
-    encoding: list[list[Fixed | InputRotation]] = [[] for _ in range(n_qubits)]
-    leading: list[list[Fixed]] = [[] for _ in range(n_qubits)]
-    touched = [False] * n_qubits
-    segments: list[list[Fixed | Rotation]] = [[]]
-    reuploads: list[list[InputRotation]] = []
-    for item in instructions:
-        if isinstance(item, InputRotation):
-            qubit = item.qubit
-            if not touched[qubit]:
-                # One-qubit gates before an input gate belong to the product state (for instance H before RZ).
-                encoding[qubit] += [*leading[qubit], item]
-                leading[qubit] = []
-                continue
-            if reuploads and not segments[-1] and all(other.qubit != qubit for other in reuploads[-1]):
-                reuploads[-1].append(item)
-            else:
-                reuploads.append([item])
-                segments.append([])
-            continue
-        if isinstance(item, Fixed) and len(item.qubits) == 1 and not touched[item.qubits[0]]:
-            leading[item.qubits[0]].append(item)
-            continue
-        for qubit in item.qubits:
-            if not touched[qubit]:
-                touched[qubit] = True
-                segments[-1].extend(leading[qubit])
-                leading[qubit] = []
-        segments[-1].append(item)
-    for rest in leading:
-        segments[-1].extend(rest)
-    return Program(
-        n_qubits, n_inputs, n_weights, tuple(map(tuple, encoding)), tuple(map(tuple, segments)), tuple(map(tuple, reuploads))
-    )
-
-
 def operation_instructions(
     op: cirq.Operation,
     place: Mapping[cirq.Qid, int],
@@ -241,11 +149,6 @@ def operation_instructions(
     return _rotations(terms, qubits, partial(_input_rotation, inputs[name], scale, offset), _ONE_QUBIT_AXES)
 
 
-# Turn the eigenvectors of a Pauli to those of Z.
-TO_Z = {
-    "X": np.array([[1, 1], [1, -1]]) / np.sqrt(2),
-    "Y": np.array([[1, -1j], [1, 1j]]) / np.sqrt(2),
-}
 _Rotate = Callable[[str, tuple[int, ...], float], Instruction]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from qsimcirq import qsim
 from qsimcirq.qsim_simulator import QSimOptions
 
-from .program import Fixed, Rotation
+from .instructions import Fixed, Rotation
 
 _PERIOD = 4 * math.pi
 _ROTATION_KIND = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from .batched import BatchedSegment
 from .dense import DenseSegment
-from .program import Fixed, Rotation
+from .instructions import Fixed, Rotation
 
 
 class Runner(Protocol):

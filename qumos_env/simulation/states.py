@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import QumosError
-from .program import Fixed, InputRotation
+from .instructions import Fixed, InputRotation
 
 PAULI = {
     "X": np.array([[0, 1], [1, 0]], complex),

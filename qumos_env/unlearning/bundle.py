@@ -17,7 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..deployment.bundle import Bundle, contents_of_bundle, files_of_bundle, read_bundle
-from ..deployment.export import write_bundle
+from ..deployment.export import earlier_release, write_bundle
 from ..deployment.schema import MANIFEST
 from ..errors import QumosError, unknown
 from ..evaluation.service import Service
@@ -97,7 +97,13 @@ def unlearn_bundle(
             "parent": hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
             "report": report.to_dict(),
         }
-        write_bundle(out, parent.design, workload, after.trained[0], after.preprocessors[0], facts, force=force)
+        release, fallback = earlier_release(folder), None
+        if parent.fallback is not None:
+            kept = after.encode(np.stack([after.rows[0].train]))
+            fallback = after.model.stack.readout(after.trained.angles, kept)[0].mean(axis=0)
+        write_bundle(
+            out, parent.design, workload, after.trained[0], after.preprocessors[0], facts, force=force, release=release, fallback=fallback
+        )
     progress(_STAGES, _STAGES)
     return report
 

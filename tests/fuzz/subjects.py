@@ -23,6 +23,7 @@ from qumos_env.data.sources import OPENML
 from qumos_env.deployment.bundle import Bundle, read_bundle
 from qumos_env.deployment.export import write_bundle
 from qumos_env.deployment.schema import MANIFEST
+from qumos_env.deployment.signing import owner_key, signed
 from qumos_env.design import Design, Gate
 from qumos_env.design.ansatz import interleaved, ry_cz_ry
 from qumos_env.env.actions import DesignState
@@ -310,7 +311,7 @@ def _bundle_case(generator: np.random.Generator, folder: Path) -> Reading:
         # The checksum is put right: harm is meant.
         manifest = json.loads(files[MANIFEST])
         manifest["files"][name] = hashlib.sha256(files[name]).hexdigest()
-        files[MANIFEST] = json.dumps(manifest).encode()
+        files[MANIFEST] = json.dumps(signed(manifest, owner_key())).encode()
     for one, content in files.items():
         (home / one).parent.mkdir(parents=True, exist_ok=True)
         (home / one).write_bytes(content)

@@ -110,18 +110,12 @@ def search_representatives(victim: Service, own: np.ndarray) -> np.ndarray:
         noise = np.stack([generator.standard_normal((victim.n_classes, POPULATION, size)) for generator in generators])
         tried = mean[:, :, None] + spread[:, :, None] * noise
         raw = np.stack([space.inverse_transform(one.reshape(-1, size)) for space, one in zip(spaces, tried, strict=True)])
-        logs = np.log(np.maximum(_query(victim, raw, f"search of inputs, step {step}"), 1e-9)).reshape(*tried.shape[:3], -1)
+        logs = np.log(np.maximum(victim.answer_features(raw, f"search of inputs, step {step}"), 1e-9)).reshape(*tried.shape[:3], -1)
         value = np.einsum("kcpc->kcp", logs) - np.square(tried).sum(axis=-1) / 2
         best = np.argsort(-value, axis=-1)[:, :, :ELITE, None]
         elite = np.take_along_axis(tried, best, axis=2)
         mean, spread = elite.mean(axis=2), elite.std(axis=2) + 1e-3
     return np.stack([space.inverse_transform(one) for space, one in zip(spaces, mean, strict=True)])
-
-
-def _query(victim: Service, features: np.ndarray, use: str) -> np.ndarray:
-    """The service's answers ``[K, R, classes]`` to raw ``features`` ``[K, R, f]`` that are rows of no data set."""
-    inputs = np.stack([fitted.transform(rows) for fitted, rows in zip(victim.preprocessors, features, strict=True)])
-    return victim.model.answers(victim.trained, inputs, victim.keys(use))
 
 
 def _class_probabilities(victim: Service, features: np.ndarray) -> np.ndarray:

@@ -40,3 +40,20 @@ def contract(cuts: Sequence[Sequence[int]], tables: Sequence[np.ndarray], coeffi
         operands += [matrix, [_MODEL, _FIRST + 2 * number, _FIRST + 2 * number + 1]]
     contracted: np.ndarray = np.einsum(*operands, result, optimize="greedy")  # type: ignore[call-overload]
     return contracted
+
+
+def recombined(
+    qubits: Sequence[Sequence[int]], cuts: Sequence[Sequence[int]], results: Sequence[np.ndarray], matrices: Sequence[np.ndarray]
+) -> np.ndarray:
+    """⟨Z⟩ ``[M, rows, n_qubits]`` of the whole register, put together from its parts.
+
+    Args:
+        qubits, cuts: of every part its qubits, and the numbers of the cuts that touch it.
+        results: of every part, of the form that ``CutEngine`` describes.
+        matrices: of every cut its coefficients ``[M, 5, 5]``.
+    """
+    values = np.zeros((*results[0].shape[:2], sum(map(len, qubits))))
+    for part, mine in enumerate(qubits):
+        tables = [result[..., 1:] if other == part else result[..., 0] for other, result in enumerate(results)]
+        values[..., list(mine)] = contract(cuts, tables, matrices)
+    return values

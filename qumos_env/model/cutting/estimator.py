@@ -21,7 +21,7 @@ from ...errors import QumosError
 from ...simulation.dense import DenseTape
 from ...simulation.sampling import sampled_counts
 from ..stack import FragmentEngine
-from .contraction import contract
+from .contraction import recombined
 
 # Amplitudes that a label gives to the branches of a qubit in |0⟩ and in |1⟩; M keeps the branches apart.
 _FACTORS = {"I": (1, 1), "Z": (1, -1), "S": (1, 1j), "Sdg": (1, -1j)}
@@ -124,23 +124,6 @@ class CutEngine:
             signed = ["M" in chosen for chosen in labels]
             found += [result[..., 1:].reshape(*inputs.shape[:2], -1), result[:, :, signed, 0]]
         return np.concatenate(found, axis=-1)
-
-
-def recombined(
-    qubits: Sequence[Sequence[int]], cuts: Sequence[Sequence[int]], results: Sequence[np.ndarray], matrices: Sequence[np.ndarray]
-) -> np.ndarray:
-    """⟨Z⟩ ``[M, rows, n_qubits]`` of the whole register, put together from its parts.
-
-    Args:
-        qubits, cuts: of every part its qubits, and the numbers of the cuts that touch it.
-        results: of every part, of the form that ``CutEngine`` describes.
-        matrices: of every cut its coefficients ``[M, 5, 5]``.
-    """
-    values = np.zeros((*results[0].shape[:2], sum(map(len, qubits))))
-    for part, mine in enumerate(qubits):
-        tables = [result[..., 1:] if other == part else result[..., 0] for other, result in enumerate(results)]
-        values[..., list(mine)] = contract(cuts, tables, matrices)
-    return values
 
 
 def _outcome_probabilities(branches: np.ndarray, labels: Sequence[str]) -> np.ndarray:

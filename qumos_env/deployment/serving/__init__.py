@@ -1,0 +1,1 @@
+"""What serves bundles: providers that run their own part, and the owner's gateway. Needs the extra ``serve``; imports no torch, no Ray."""

@@ -1,0 +1,179 @@
+"""Starting a provider or a gateway as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import ipaddress
+import socket
+import ssl
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from ...errors import QumosError, one_line
+from ..tokens import OWNER_FILE, PROVIDER_FILE, read_token, read_tokens
+from .api import gateway_app
+from .gateway import Gateway, GatewaySettings
+from .logs import Log
+from .provider import Provider, Settings, provider_app
+from .state import State, default_state
+
+if TYPE_CHECKING:
+    import cirq
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files of TLS, in PEM.
+
+    Attributes:
+        certificate, key: of this server, or of this client.
+        authority: who must have signed the other side's certificate.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None
+
+    def check(self) -> None:
+        """Raises QumosError where a file is missing, or half of a pair."""
+        if (self.certificate is None) != (self.key is None):
+            raise QumosError("TLS: a certificate and its key come together")
+        for path in (self.certificate, self.key, self.authority):
+            if path is not None and not path.is_file():
+                raise QumosError(f"{path}: no such file")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens; port 0 is any that is free."""
+
+    host: str
+    port: int
+    tls: Tls
+
+
+def serve(app: FastAPI, address: Address, log: Log) -> None:
+    """Serves ``app`` until the process is told to end; requests under way are answered first.
+
+    Raises:
+        QumosError: the address is taken, or not of this machine.
+    """
+    address.tls.check()
+    try:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((address.host, address.port))
+        listening.set_inheritable(True)
+    except (OSError, OverflowError) as error:
+        raise QumosError(f"cannot listen on {address.host} port {address.port} ({one_line(error)})") from error
+    tls: dict[str, Any] = {}
+    if address.tls.certificate is not None:
+        tls = {"ssl_certfile": str(address.tls.certificate), "ssl_keyfile": str(address.tls.key)}
+        if address.tls.authority is not None:
+            tls |= {"ssl_ca_certs": str(address.tls.authority), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10, timeout_keep_alive=65, **tls
+    )
+    if not tls and not _private(address.host):
+        log.event("warning", message="listening beyond this machine without TLS: inputs and answers can be read on the way")
+    log.event("listening", host=address.host, port=listening.getsockname()[1], tls=bool(tls))
+    uvicorn.Server(config).run(sockets=[listening])
+    sys.stderr.flush()
+
+
+def _private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def run_provider(folder: Path, address: Address, settings: Settings, token: Path | None, quiet: bool) -> None:
+    """Serves the provider's ``folder``; raises QumosError where it or its token cannot be used."""
+    provider = Provider(folder, settings)
+    log = Log(f"provider {provider.name}", quiet=quiet)
+    serve(provider_app(provider, read_token(token or folder / PROVIDER_FILE), log), address, log)
+
+
+def make_gateway(
+    bundle: Path,
+    urls: Mapping[str, str],
+    settings: GatewaySettings,
+    *,
+    state: Path | None = None,
+    tokens: Path | None = None,
+    tls: Tls | None = None,
+    public_key: str | None = None,
+    log: Log | None = None,
+) -> FastAPI:
+    """The gateway's application for the bundle in a folder.
+
+    Args:
+        bundle: the folder.
+        urls: of the providers, by name.
+        settings: how it serves.
+        state: folder of what survives a restart; default ``default_state()``.
+        tokens: the owner's file of tokens; default that of the bundle.
+        tls: towards the providers.
+        public_key: the owner's, hexadecimal.
+        log: default one on standard error.
+
+    Raises:
+        QumosError: a bundle, state, token or address that cannot be used.
+    """
+    for name, url in urls.items():
+        parsed = httpx.URL(url) if url.isprintable() else None
+        if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host:
+            raise QumosError(f"provider {name}: an address such as http://127.0.0.1:9001 is needed")
+    chosen = tls or Tls()
+    chosen.check()
+    verify: ssl.SSLContext | bool = True
+    if chosen.authority is not None or chosen.certificate is not None:
+        try:
+            verify = ssl.create_default_context(cafile=None if chosen.authority is None else str(chosen.authority))
+            if chosen.certificate is not None:
+                verify.load_cert_chain(chosen.certificate, chosen.key)
+        except (ssl.SSLError, OSError) as error:
+            raise QumosError(f"TLS: {one_line(error)}") from error
+    elif not any(url.startswith("https") for url in urls.values()):
+        verify = False  # nothing to verify, and loading the system's certificates takes time
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=60)
+    transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
+    kept = State(state or default_state())
+    writer = log or Log("gateway")
+    held = read_tokens(tokens or bundle / OWNER_FILE)
+    gateway = Gateway(bundle, urls, held, kept, transport, settings, writer, public_key)
+
+    async def end() -> None:
+        await transport.aclose()
+        await asyncio.to_thread(kept.close)
+
+    return gateway_app(gateway, end)
+
+
+def named_sampler(name: str) -> cirq.Sampler:
+    """The ``cirq.Sampler`` that ``module:attribute`` names, or makes where it is a function; the owner of the machine chose to run it.
+
+    Raises:
+        QumosError: there is none.
+    """
+    import cirq
+
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise QumosError(f"--sampler {name}: {one_line(error)}; module:attribute is needed") from error
+    sampler = found() if callable(found) and not isinstance(found, cirq.Sampler) else found
+    if not isinstance(sampler, cirq.Sampler):
+        raise QumosError(f"--sampler {name}: is no cirq.Sampler, and makes none")
+    return sampler

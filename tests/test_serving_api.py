@@ -1,0 +1,356 @@
+"""The gateway's API from its own OpenAPI page, fuzzed; its page in a browser; files that put it to work elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from serving import Deployment, deployed
+from test_bundle import DESIGN, tiny
+
+from qumos_env.audit.live import LIVE_ATTACKS, Api, LiveAudit, audit_live
+from qumos_env.deployment.bundle import read_bundle
+from qumos_env.deployment.export import export_bundle, write_bundle
+from qumos_env.deployment.serving.page import page
+from qumos_env.errors import QumosError
+from qumos_env.evaluation.workload import Workload
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("api")
+    bundle = export_bundle(DESIGN, tiny(), folder / "bundle", seed=3)
+    with deployed(bundle, folder / "live") as found:
+        yield found
+
+
+def test_the_openapi_page_says_shapes_bounds_and_finiteness(live: Deployment) -> None:
+    with live.client() as client:
+        data = client.get("/openapi.json").json()
+        assert client.get("/docs").status_code == 200
+    row = data["components"]["schemas"]["PredictOne"]["properties"]["row"]
+    assert (row["minItems"], row["maxItems"]) == (13, 13)
+    assert row["items"]["minimum"] == -row["items"]["maximum"] == -1e12 and row["items"]["type"] == "number"
+    assert data["components"]["schemas"]["PredictMany"]["properties"]["rows"]["maxItems"] == 256
+    for path in ("/v1/predict", "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"):
+        operation = data["paths"][path]["post"]
+        assert operation["security"] == [{"key": []}] and {"200", "400", "401", "413", "429", "503"} <= operation["responses"].keys()
+    assert "/v2/health/ready" in data["paths"] and "/v1/deploy" not in data["paths"]
+
+
+def fuzzed(live: Deployment, examples: int) -> tuple[int, list[str]]:
+    """Requests from the OpenAPI page, valid and not, with and without a key; how many, and what was wrong with the answers."""
+    listed = (one.ok() for one in schemathesis.openapi.from_url(f"{live.url}/openapi.json").get_all_operations())
+    # What takes a body has the most ways to go wrong.
+    found = [fuzzed_operation(live, one, examples if one.method == "post" else max(3, examples // 20)) for one in listed]
+    return sum(count for count, _ in found), [problem for _, problems in found for problem in problems]
+
+
+def fuzzed_operation(live: Deployment, operation: Any, examples: int) -> tuple[int, list[str]]:
+    problems: list[str] = []
+    count = 0
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+    )
+    @given(case=operation.as_strategy() | operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
+    def run(case: Any) -> None:
+        nonlocal count
+        count += 1
+        response = case.call(headers={} if count % 5 == 0 else {"authorization": f"Bearer {live.key}"})
+        # A method that there is none of is refused by the framework's own router, with a line of the same form.
+        if response.status_code >= 500:
+            problems.append(f"{operation.label}: {response.status_code} {response.content[:200]!r} for {case.body!r:.200}")
+        elif response.status_code >= 400 and case.method != "HEAD" and list(json.loads(response.content)) != ["error"]:
+            problems.append(f"{operation.label}: {response.status_code} {response.content[:200]!r}")
+
+    run()
+    return count, problems
+
+
+def test_fuzzed_requests_are_answered_or_refused(live: Deployment) -> None:
+    count, problems = fuzzed(live, 30)
+    assert count >= 90 and not problems, problems[:5]
+    assert "Traceback" not in live.gateway.log.read_text(encoding="utf-8")  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_thousands_of_fuzzed_requests(live: Deployment) -> None:
+    """At least 5,000, and the model answers as before."""
+    row = np.full((1, 13), 1.5)
+    expected = read_bundle(live.bundle).predict_proba(row)[0]
+    count, problems = fuzzed(live, 1700)
+    assert count >= 5000 and not problems, (count, problems[:5])
+    log = live.gateway.log.read_text(encoding="utf-8")  # type: ignore[union-attr]
+    assert "Traceback" not in log and '"event":"failed"' not in log
+    with live.client() as client:
+        found = client.post("/v1/predict", json={"row": row[0].tolist()}).json()["probabilities"]
+    np.testing.assert_allclose(list(found.values()), expected, atol=1e-5)
+
+
+# Attacked as it runs
+
+
+def live_audit(live: Deployment, attacks: tuple[str, ...], url: str | None = None) -> LiveAudit:
+    return audit_live(read_bundle(live.bundle), Workload(tiny()), Api(url or live.url, live.key), attacks=attacks, repeats=2)
+
+
+def test_an_audit_through_the_api_finds_what_simulation_finds(live: Deployment) -> None:
+    """Membership and canaries; a wrong key, a wrong place and an attack that needs more are one line."""
+    found = live_audit(live, ("membership", "canaries"))
+    assert found.rows > 100 and {one.attack for one in found.pairs} == {"membership", "canaries"}
+    assert all(one.agree for one in found.pairs)
+    bundle, workload = read_bundle(live.bundle), Workload(tiny())
+    with pytest.raises(QumosError, match="refused after 0 rows"):
+        audit_live(bundle, workload, Api(live.url, "qk_a_b"), attacks=("canaries",))
+    with pytest.raises(QumosError, match="no answer"):
+        audit_live(bundle, workload, Api("http://127.0.0.1:9", live.key), attacks=("canaries",))
+    with pytest.raises(QumosError, match="needs more than answers"):
+        audit_live(bundle, workload, Api(live.url, live.key), attacks=("theft",))
+    with pytest.raises(QumosError, match="an address such as"):
+        Api("file:///etc/passwd", "")
+
+
+@pytest.mark.slow
+def test_all_query_attacks_agree_and_a_forged_service_does_not(live: Deployment, tmp_path: Path) -> None:
+    found = live_audit(live, ())
+    assert {one.attack for one in found.pairs} == {*LIVE_ATTACKS, "canaries"}
+    assert all(one.agree for one in found.pairs), [one.to_dict() for one in found.pairs if not one.agree]
+    bundle = read_bundle(live.bundle)
+    parameters = bundle.parameters("ry")
+    workload = Workload(tiny())
+    other = write_bundle(
+        tmp_path / "other", bundle.design, workload, replace(parameters, angles=parameters.angles + 0.5), bundle.preprocessor, {"seed": 3}
+    )
+    with deployed(other, tmp_path / "live") as swapped:
+        apart = audit_live(bundle, workload, Api(swapped.url, swapped.key), attacks=("canaries",))
+    assert not all(one.agree for one in apart.pairs)
+
+
+# The page
+
+
+class Outline(HTMLParser):
+    """Elements with their attributes, and whatever would be fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: dict[str, str] = {}
+        self.fetched: list[str] = []
+        self.labelled: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if identity := named.get("id"):
+            self.ids[identity] = tag
+        if tag == "label" and named.get("for"):
+            self.labelled.add(named["for"] or "")
+        if named.get("aria-label") and named.get("id"):
+            self.labelled.add(named["id"] or "")
+        for name in ("src", "href", "action", "data"):
+            if named.get(name):
+                self.fetched.append(named[name] or "")
+
+
+def test_the_page_needs_nothing_from_elsewhere(live: Deployment) -> None:
+    """One file, no outside resource, nothing of the model in it, and a policy that holds it to that."""
+    response = httpx.get(live.url + "/", trust_env=False)
+    assert response.text == page()
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "http" not in policy
+    outline = Outline()
+    outline.feed(page())
+    assert outline.fetched == ["data:,"] and "@import" not in page() and not re.search(r"url\(|https?://|innerHTML", page())
+    used = set(re.findall(r'\$\("([a-z]+)"\)', page()))
+    assert used and used <= outline.ids.keys()
+    assert {name for name, tag in outline.ids.items() if tag in ("input", "textarea", "canvas")} <= outline.labelled
+    assert "width=device-width" in page() and live.key not in page() and "aurora" not in page()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [1200, 360])
+def test_the_page_in_a_browser(live: Deployment, width: int, tmp_path: Path) -> None:
+    """A wrong key is refused, a good one shows health, card and drawing, and a sample is classified; on a phone's width, too."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    row = [1.5] * 13
+    expected = read_bundle(live.bundle).predict_proba(np.array([row]))[0]
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": width, "height": 800})
+        problems: list[str] = []
+        requests: list[str] = []
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(live.url + "/")
+        tab.fill("#key", "qk_wrong_key")
+        tab.click("#login button")
+        tab.wait_for_function("document.getElementById('state').textContent.includes('API key')")
+        assert tab.is_hidden("#main")
+        tab.fill("#key", live.key)
+        tab.click("#login button")
+        tab.wait_for_selector("#main:not([hidden])")
+        assert "tiny, version 1" in tab.inner_text("#title") and tab.inner_text("#state") == "ready"
+        assert "aurora" in tab.inner_text("#providers") and "up" in tab.inner_text("#providers")
+        assert "q0" in tab.inner_text("#drawing") and "tiny" in tab.inner_text("#card")
+        tab.fill("#features", "1 2 3")
+        tab.click("#form button")
+        assert "13 numbers are needed, not 3" in tab.inner_text("#answer")
+        tab.fill("#features", ", ".join(map(str, row)))
+        tab.click("#form button")
+        tab.wait_for_selector("#bars td")
+        shares = [float(cells[-5:]) for cells in tab.locator("#bars tr").all_inner_texts()]
+        np.testing.assert_allclose(shares, expected, atol=1e-3)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert not problems and all(url.startswith((live.url, "data:")) for url in requests)
+        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_digit_is_drawn_with_the_mouse(tmp_path: Path) -> None:
+    """Of a model of 64 pixels the page has a canvas; what is drawn on it becomes numbers, and is classified."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    scenario = tiny(source="digits", classes=[0, 1, 3])
+    with deployed(export_bundle(DESIGN, scenario, tmp_path / "bundle"), tmp_path / "live") as found, sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": 360, "height": 800})
+        tab.goto(found.url + "/")
+        tab.fill("#key", found.key)
+        tab.click("#login button")
+        tab.wait_for_selector("#canvas:visible")
+        tab.locator("#canvas").scroll_into_view_if_needed()
+        box = tab.locator("#canvas").bounding_box()
+        assert box is not None
+        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+        tab.mouse.down()
+        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] - 20, steps=8)
+        tab.mouse.up()
+        pixels = [float(value) for value in tab.input_value("#features").split()]
+        assert (
+            len(pixels) == 64 and max(pixels) > 8 and sum(pixels[row * 8 + 3] + pixels[row * 8 + 4] for row in range(8)) > 0.6 * sum(pixels)
+        )
+        tab.click("#form button:text('Classify')")
+        tab.wait_for_selector("#bars td")
+        expected = read_bundle(found.bundle).predict_proba(np.array([pixels]))[0]
+        shares = [float(cells[-5:]) for cells in tab.locator("#bars tr").all_inner_texts()]
+        np.testing.assert_allclose(shares, expected, atol=1e-3)
+        tab.click("#clear")
+        assert set(tab.input_value("#features").split()) == {"0"}
+        browser.close()
+
+
+# Files that put it to work elsewhere
+
+
+def option_names(command: str) -> set[str]:
+    """Of a `qumos` command, from its help."""
+    environment = os.environ | {"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
+    code = "import sys; from qumos_env.cli import app, run; sys.exit(run(app))"
+    text = subprocess.run(
+        [sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    return set(re.findall(r"--[a-z-]+", text))
+
+
+def assert_command(words: list[str]) -> None:
+    """A command that there is, with options that it has."""
+    assert words[0] in ("provider", "serve")
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= option_names(words[0])
+
+
+def test_the_compose_file_keeps_providers_apart() -> None:
+    """One container each, in an internal network of its own with the gateway alone, with its own folder and nothing else."""
+    data = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
+    services, networks = data["services"], data["networks"]
+    providers = [name for name, one in services.items() if one["command"][0] == "provider"]
+    assert sorted([*providers, "gateway"]) == sorted(services)
+    for one in services.values():
+        assert_command([str(word) for word in one["command"]])
+        assert one["read_only"] and one["cap_drop"] == ["ALL"]
+        assert set(one["networks"]) <= networks.keys()
+    for name in providers:
+        assert services[name]["networks"] == [name] and networks[name]["internal"] and "ports" not in services[name]
+        (volume,) = services[name]["volumes"]
+        assert volume.endswith(f"/providers/{name}:/part:ro")
+        assert f"--provider={name}=http://{name}:9001" in services["gateway"]["command"]
+        others = [other for other, one in services.items() if other != name and name in one["networks"]]
+        assert others == ["gateway"]
+
+
+def test_the_kubernetes_manifest_keeps_providers_apart() -> None:
+    documents = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text(encoding="utf-8")))
+    by_kind: dict[str, list[Any]] = {}
+    for one in documents:
+        assert {"apiVersion", "kind", "metadata"} <= one.keys()
+        by_kind.setdefault(one["kind"], []).append(one)
+    assert {kind: len(found) for kind, found in by_kind.items()} == {
+        "Deployment": 3,
+        "Service": 3,
+        "NetworkPolicy": 1,
+        "PersistentVolumeClaim": 1,
+    }
+    (policy,) = by_kind["NetworkPolicy"]
+    assert policy["spec"]["egress"] == [] and policy["spec"]["podSelector"]["matchLabels"]["role"] == "provider"
+    for one in by_kind["Deployment"]:
+        pod = one["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert_command([str(word) for word in container["args"]])
+        assert container["securityContext"]["readOnlyRootFilesystem"] and pod["securityContext"]["runAsNonRoot"]
+        assert one["spec"]["selector"]["matchLabels"].items() <= one["spec"]["template"]["metadata"]["labels"].items()
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        assert mounted <= {volume["name"] for volume in pod["volumes"]}
+        if container["name"] == "provider":
+            name = one["metadata"]["labels"]["provider"]
+            assert pod["volumes"] == [{"name": "part", "secret": {"secretName": f"qumos-{name}", "defaultMode": 0o440}}]
+    ports = {one["metadata"]["name"]: one["spec"]["ports"][0]["port"] for one in by_kind["Service"]}
+    assert ports == {"aurora": 9001, "borealis": 9001, "qumos": 8080}
+
+
+def test_units_and_image_run_commands_that_there_are() -> None:
+    for name in ("qumos-provider@.service", "qumos-gateway.service"):
+        text = (ROOT / "deploy" / name).read_text(encoding="utf-8")
+        (line,) = re.findall(r"^ExecStart=/opt/qumos/bin/qumos (.*)$", text, re.M)
+        assert_command([word for word in line.split() if not word.startswith("$")])
+        assert re.findall(r"^\[(\w+)\]$", text, re.M) == ["Unit", "Service", "Install"]
+        assert all(setting in text for setting in ("ProtectSystem=strict", "NoNewPrivileges=yes", "Restart=on-failure"))
+    image = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    for line in image.splitlines():
+        if line.startswith("COPY") and "--from" not in line:
+            *sources, _ = line.split()[1:]
+            assert all((ROOT / source).exists() for source in sources)
+    assert image.index("USER qumos") < image.index("ENTRYPOINT") and '".[serve]"' in image
+
+
+def test_the_adapter_of_ray_is_a_few_lines() -> None:
+    """Compiled, and made of names that there are; Ray Serve itself is no dependency of tests."""
+    import ast
+
+    tree = ast.parse((ROOT / "deploy" / "ray_serve.py").read_text(encoding="utf-8"))
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qumos_env")]
+    for node in imported:
+        module = __import__(node.module or "", fromlist=["*"])
+        assert all(hasattr(module, name.name) for name in node.names)
+    assert len(imported) == 2 and sum(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in tree.body) == 2
