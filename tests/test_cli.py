@@ -145,7 +145,7 @@ def test_evaluate_keeps_results_in_a_cache(here: Workplace, monkeypatch: pytest.
     def fail(*_: Any) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(Evaluator, "_measure", fail)
+    monkeypatch.setattr(Evaluator, "_observed", fail)
     assert here.output(*command) == first
 
 

@@ -263,10 +263,11 @@ def test_a_products_evidence_is_that_of_a_gaussian_model() -> None:
             evidence.append((0.5 ** len(chosen) * (1 - min(rho, 0.999) ** 2) ** -3, sign * product))
     total = sum(weight for weight, _ in evidence)
     expected = sum(weight * product for weight, product in evidence) / total
-    found = products.scores("signs", [goal[None]])
+    found = products.scores("signs", products.evidence("signs", goal[None]))
     np.testing.assert_allclose(found[0], np.stack([expected, -expected], axis=1), atol=1e-9)
     planted = np.sign(standard[:, [0]] * standard[:, [2]]) * np.array([1.0, -1.0])
-    with_loot = products.scores("signs", [goal[None]], planted[None], 0.5)[0, :, 0]
+    loot = products.evidence("signs", planted[None], centred=True)
+    with_loot = products.scores("signs", products.evidence("signs", goal[None]) + 0.5 * loot)[0, :, 0]
     assert np.corrcoef(with_loot, planted[:, 0])[0, 1] > 0.99
 
 

@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..design import Design
 from ..errors import QumosError
 from ..files import write_text
-from ..scenario import load_scenario
 from .app import DesignArgument, JsonOption, ScenarioOption, app, console, progress_bar
 
 SeedsOption = Annotated[int, typer.Option(min=2, help="Fresh evaluation seeds.")]
@@ -33,6 +31,8 @@ def claim(
 ) -> None:
     """Measure what a design is worth, under fresh seeds and against the audit's thief, and write it down as a claim."""
     from ..audit.claims import Provenance, make_claim, write_claim
+    from ..design import Design
+    from ..scenario import load_scenario
 
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     with progress_bar("measuring:") as move:

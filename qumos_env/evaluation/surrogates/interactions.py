@@ -54,26 +54,24 @@ class Products:
             values[form] = products / np.sqrt(np.maximum(np.mean(products**2, axis=1, keepdims=True), _LEAST))
         return cls(values, np.array([len(chosen) for chosen in sets]))
 
-    def scores(self, form: str, goals: Sequence[np.ndarray], loot: np.ndarray | None = None, share: float = 0.0) -> np.ndarray:
-        """Scores ``[K, rows, classes]``.
+    def evidence(self, form: str, goal: np.ndarray, *, centred: bool = False) -> np.ndarray:
+        """What ``goal`` ``[K, n, classes]`` of the first n rows says for every product of a form: ``[contrasts, 2, K, products]``.
 
-        Args:
-            form: of the products.
-            goals: what is to be explained of the first rows, each ``[K, own, classes]``; their evidence adds up.
-            loot: what the stolen part says of all rows, ``[K, rows, classes]``.
-            share: what a row of it counts.
+        The second axis is the sign of the product. ``centred``: the level of the goal says nothing.
         """
+        products = self.values[form][:, : goal.shape[1]]
+        return np.stack([_evidence(goal @ contrast, products, centred) for contrast in contrasts(goal.shape[-1])])
+
+    def scores(self, form: str, evidence: np.ndarray) -> np.ndarray:
+        """Scores ``[K, rows, classes]`` from the ``evidence`` ``[contrasts, 2, K, products]``, which may be a sum of several."""
         products = self.values[form]
-        total = np.zeros((*products.shape[:2], goals[0].shape[-1]))
-        for contrast in contrasts(total.shape[-1]):
-            evidence = -np.log(2.0) * self.sizes * np.ones((2, len(products), 1))
-            for goal in goals:
-                evidence = evidence + _evidence(goal @ contrast, products[:, : goal.shape[1]], centred=False)
-            if loot is not None:
-                evidence = evidence + share * _evidence(loot @ contrast, products, centred=True)
-            weights = np.exp(evidence - evidence.max(axis=(0, 2), keepdims=True))
+        known = _contrasts_of(len(evidence))
+        total = np.zeros((*products.shape[:2], known.shape[1]))
+        for contrast, found in zip(known, evidence, strict=True):
+            logarithms = found - np.log(2.0) * self.sizes
+            weights = np.exp(logarithms - logarithms.max(axis=(0, 2), keepdims=True))
             weights /= weights.sum(axis=(0, 2), keepdims=True)
-            told = np.einsum("krp,kp->kr", products, weights[0] - weights[1])
+            told = (products @ (weights[0] - weights[1])[..., None])[..., 0]
             total += told[..., None] * contrast
         return total
 
@@ -87,11 +85,16 @@ def contrasts(classes: int) -> list[np.ndarray]:
     return [2 * np.eye(classes)[label] - 1 for label in range(classes)]
 
 
-def _evidence(contrast: np.ndarray, products: np.ndarray, *, centred: bool) -> np.ndarray:
+def _contrasts_of(count: int) -> np.ndarray:
+    """The contrasts of as many classes as have ``count`` of them, ``[contrasts, classes]``."""
+    return np.stack(contrasts({1: 2}.get(count, 4 if count == 3 else count)))
+
+
+def _evidence(contrast: np.ndarray, products: np.ndarray, centred: bool) -> np.ndarray:
     """Evidence ``[2, K, products]`` of every product for ``contrast`` ``[K, rows]``, with the same sign and with the other."""
     if centred:
         contrast = contrast - contrast.mean(axis=1, keepdims=True)
-    sizes = np.linalg.norm(contrast, axis=1)[:, None] * np.linalg.norm(products, axis=1)
-    correlation = np.einsum("kr,krp->kp", contrast, products) / np.maximum(sizes, _LEAST)
+    sizes = np.linalg.norm(contrast, axis=1)[:, None] * np.sqrt(np.sum(products**2, axis=1))
+    correlation = (contrast[:, None] @ products)[:, 0] / np.maximum(sizes, _LEAST)
     signed = np.clip(np.stack([correlation, -correlation]), 0.0, _LARGEST_CORRELATION)
     return np.asarray(-0.5 * contrast.shape[1] * np.log(1 - signed**2))

@@ -126,22 +126,24 @@ def _from_every_goal(name: str, scores: Mapping[str, np.ndarray]) -> dict[str, n
 def _single_products(products: Products, goals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """By name, from one goal or from all."""
     return {
-        f"single products of {form}, from {source}": products.scores(form, explained)
-        for source, explained in _sources(goals).items()
+        f"single products of {form}, from {source}": products.scores(form, evidence)
         for form in products.values
+        for source, evidence in _evidence_of(products, form, goals).items()
     }
 
 
 def _products_with_loot(products: Products, goals: Mapping[str, np.ndarray], sums: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        f"single products of {form} and {share:g} of the sums, from {source}": products.scores(form, explained, sums, share)
-        for source, explained in _sources(goals).items()
-        for form in products.values
-        for share in LOOT_SHARES
-    }
+    found = {}
+    for form in products.values:
+        loot = products.evidence(form, sums, centred=True)
+        for source, evidence in _evidence_of(products, form, goals).items():
+            for share in LOOT_SHARES:
+                name = f"single products of {form} and {share:g} of the sums, from {source}"
+                found[name] = products.scores(form, evidence + share * loot)
+    return found
 
 
-def _sources(goals: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """What may be explained, by name: every goal alone, and all of them."""
-    alone = {name: [goal] for name, goal in goals.items()}
-    return alone | ({" and ".join(goals): list(goals.values())} if len(goals) > 1 else {})
+def _evidence_of(products: Products, form: str, goals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What every goal says alone, and what all say together, by name."""
+    alone = {name: products.evidence(form, goal) for name, goal in goals.items()}
+    return alone | ({" and ".join(goals): np.sum(list(alone.values()), axis=0)} if len(goals) > 1 else {})
