@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from agents.baselines import baselines
-from agents.pool import EvaluationPool
+from agents.pool import open_pool
 from qumos_env.errors import QumosError
 from qumos_env.files import check_target
 from qumos_env.records import Record
@@ -38,7 +38,7 @@ class _Marker(Record, extra="ignore"):
     schema_version: Literal[1]
 
 
-def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: bool) -> dict[str, Any]:
+def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: bool, address: str | None = None) -> dict[str, Any]:
     """Runs every plan in a folder of its own and scores the winners on the test split under the same seeds.
 
     With ``force`` an earlier comparison in ``out`` is continued: runs that are finished and have the same plan are kept.
@@ -58,7 +58,7 @@ def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: boo
             # Somebody else's may have got there first.
             check_target(folder, ours=_files_of_comparison, force=force)
         own_files(folder, (MARKER, PLOT, CACHE))
-        return _compare(plans, folder, display)
+        return _compare(plans, folder, display, address)
 
 
 def _files_of_comparison(folder: Path) -> Collection[str] | None:
@@ -75,7 +75,7 @@ def _is_comparison(folder: Path) -> bool:
     return True
 
 
-def _compare(plans: Sequence[RunPlan], out: Path, display: Display) -> dict[str, Any]:
+def _compare(plans: Sequence[RunPlan], out: Path, display: Display, address: str | None) -> dict[str, Any]:
     header = {"kind": KIND, "schema_version": SCHEMA_VERSION}
     write_json(out / MARKER, header | {"state": "running"})
     runs: dict[str, list[Results]] = {}
@@ -86,12 +86,12 @@ def _compare(plans: Sequence[RunPlan], out: Path, display: Display) -> dict[str,
         if run is None:
             display.note(f"run {number + 1} of {len(plans)}: {plan.agent}, seed {plan.seed}")
             with RunDirectory.create(folder, plan, force=True) as run:
-                run_to_results(run, display, with_references=False)
+                run_to_results(run, display, with_references=False, address=address)
             if run.state != "done":
                 raise QumosError(f"interrupted; continue with the same command and --force, finished runs in {out} are kept")
         runs.setdefault(plan.agent, []).append(run.results())
         curves.setdefault(plan.agent, []).append(best_per_design(plan.scenario, run.trials()))
-    hand_made = _hand_made(plans[0], out, display)
+    hand_made = _hand_made(plans[0], out, display, address)
     data: dict[str, Any] = header | {
         "state": "done",
         "scenario": plans[0].scenario.name,
@@ -166,10 +166,11 @@ def _summary(results: Sequence[Results]) -> dict[str, Any]:
     }
 
 
-def _hand_made(plan: RunPlan, out: Path, display: Display) -> list[Scored]:
+def _hand_made(plan: RunPlan, out: Path, display: Display, address: str | None) -> list[Scored]:
     entrants = [Entrant(baseline.name, baseline.design, baseline.limits) for baseline in baselines(plan.scenario)]
+    cache = sound_cache(str(out / CACHE), display)
     with (
-        EvaluationPool(plan.scenario, plan.workers, sound_cache(str(out / CACHE), display)) as pool,
+        open_pool(plan.scenario, plan.workers, cache, address=address, limit=plan.evaluation_limit) as pool,
         display.work("scoring the hand-made designs", len(entrants) * plan.test_seeds) as work,
     ):
         return score(pool, entrants, plan.test_seeds, work.at)
