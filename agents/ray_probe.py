@@ -12,7 +12,7 @@ import sys
 def ask(address: str) -> dict[str, str]:
     """What the cluster at ``address`` says of itself."""
     from ray._private.services import canonicalize_bootstrap_address
-    from ray._raylet import GcsClient  # type: ignore[attr-defined] (compiled, without hints)
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     try:
         where = canonicalize_bootstrap_address(address)
