@@ -10,8 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SCENARIOS ?= $(sort $(patsubst scenarios/%.toml,%,$(wildcard scenarios/*.toml)))
+SOAK_SECONDS ?= 1800
 
-.PHONY: help setup demo test test-cores test-slow fuzz lint bench check-scenarios clean
+.PHONY: help setup demo test test-cores test-slow fuzz soak lint bench check-scenarios clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,6 +42,9 @@ test-slow: $(STAMP) ## the slow tests
 
 fuzz: $(STAMP) ## thousands of mutated files of every kind: each loads, or is refused with one line
 	$(BIN)/python -m tests.fuzz --cases 3000
+
+soak: $(STAMP) ## random faults on a small Ray cluster for half an hour, or SOAK_SECONDS=...: nothing lost, nothing counted twice
+	$(BIN)/python tests/soak.py --seconds $(SOAK_SECONDS)
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

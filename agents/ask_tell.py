@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from qumos_env import Design
 from qumos_env.errors import QumosError
 
-from .pool import EvaluationPool, Job, Pending
+from .pool import EvaluationPool, Job, Pending, open_pool
 from .protocol import Ledger, Outcome, Search, SearchSummary, SearchTask, Trial, design_of, effort_limit, full_draws, possible_draws
 from .settings import LAG, SearcherSettings, parse_settings
 
@@ -138,7 +138,7 @@ def run_ask_tell(
     exhausted = False
     on_stage("replaying the trace" if task.history else "starting the workers" if task.workers else "searching")
     fresh = 0
-    with EvaluationPool(task.scenario, task.workers, task.cache) as pool:
+    with open_pool(task.scenario, task.workers, task.cache, address=task.address, limit=task.limit, meter=task.meter) as pool:
         while True:
             while len(flights) < lag and asked.left > 0 and not should_stop():
                 proposal = Proposal(starts.popleft()) if starts else searcher.ask()

@@ -20,8 +20,11 @@ from pydantic import Field
 from qumos_env import Design
 from qumos_env.env.actions import DesignState
 from qumos_env.errors import QumosError
+from qumos_env.evaluation.cache import Cache
 from qumos_env.records import LARGEST, Record
 from qumos_env.scenario import Scenario
+
+from .meter import Meter
 
 EPISODES_PER_BUDGET = 5
 Scalar = float | int | str | bool | None
@@ -107,22 +110,28 @@ class SearchTask:
         budget: how many distinct designs may be evaluated with all draws, the ones in ``starts`` and ``history`` included.
         seed: seed of the agent's own randomness; evaluations use the scenario's seed.
         workers: processes that evaluate at the same time; 0 evaluates in this process.
-        cache: path of the evaluation cache shared by the processes, or ``None``.
+        cache: path of the evaluation cache shared by the processes, a ``Cache`` that travels to them, or ``None``.
         settings: the agent's settings, see ``agents.settings``.
         starts: action sequences that are evaluated before the search's own (warm start).
         history: trials of an interrupted search of the same kind, to go on from.
         checkpoint: absolute path of the file for the agent's checkpoint, or ``None`` for no checkpoint.
+        address: of the Ray cluster that evaluates, which this process is connected to; ``None``: this machine.
+        limit: seconds that an evaluation may take in a worker process, or ``None``.
+        meter: counts what the workers do.
     """
 
     scenario: Scenario
     budget: int
     seed: int = 0
     workers: int = 1
-    cache: str | None = None
+    cache: str | Cache | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     starts: tuple[tuple[int, ...], ...] = ()
     history: tuple[Trial, ...] = ()
     checkpoint: str | None = None
+    address: str | None = None
+    limit: float | None = None
+    meter: Meter | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.budget < 1:

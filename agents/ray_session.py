@@ -12,63 +12,84 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import ray
 
 from qumos_env.errors import QumosError, one_line
 
+from .ray_address import check_cluster
+
+PRIVATE = "local"
+"""The address of a Ray of one's own."""
+_ROOT = Path(__file__).resolve().parent.parent
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the environment of a submitted job's driver: what the job has been given."""
 
 
 @contextmanager
-def ray_session(workers: int, on_stage: Callable[[str], None]) -> Iterator[None]:
-    """Ray for the time of the block: the cluster that ``RAY_ADDRESS`` names, or else a private one on the loopback interface.
+def ray_session(workers: int, on_stage: Callable[[str], None], address: str | None = None) -> Iterator[None]:
+    """Ray for the time of the block: the cluster at ``address``, or without one a private one on the loopback interface.
 
     When this process is killed, a private Ray ends its env runners within seconds; two agents of its own (``ray::DashboardAgent``,
     ``ray::RuntimeEnvAgent``) try for a minute to report that, which cannot be set, and then end too.
 
+    Args:
+        workers: processors of a private Ray, beside one for this process.
+        on_stage: told what is being waited for.
+        address: ``host:port`` of the cluster's head; ``auto``: the cluster that runs on this machine; ``local`` or ``None``: a private
+            one. Where this process is connected already, it stays so.
+
     Raises:
-        QumosError: there is no connection to the named cluster.
+        QumosError: the cluster cannot be joined.
     """
     if ray.is_initialized():
         yield
         return
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-    root = str(Path(__file__).resolve().parent.parent)
-    address = os.environ.get("RAY_ADDRESS")
-    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     with _starting():
-        if address:
-            on_stage(f"connecting to the Ray cluster at {address}")
-            # Workers elsewhere get the checkout; on this machine they import it from where it is.
-            environment = {"working_dir": root, "excludes": ["/.git", "/runs", "/.venv*", "*.sqlite", "/build", "/dist"]}
-            try:
-                with captured_stderr():
-                    ray.init(address=address, runtime_env=environment, **common)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                hint = "if the cluster asks for a token, set RAY_AUTH_MODE=token here"
-                raise QumosError(f"no connection to the Ray cluster at {address}: {one_line(error)} ({hint})") from error
-        else:
+        if address is None or address == PRIVATE:
             on_stage("starting Ray")
-            paths = [root, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
-            # Without an address Ray would join whatever cluster happens to run on this machine.
-            with captured_stderr():
-                ray.init(
-                    address="local",
-                    num_cpus=workers + 1,
-                    include_dashboard=False,
-                    _node_ip_address="127.0.0.1",
-                    runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}},
-                    **common,
-                )
+            _start_private(workers)
+        else:
+            on_stage(f"connecting to the Ray cluster at {address}")
+            _join(address)
     try:
         yield
     finally:
         on_stage("stopping Ray")
         with _own_signals():
             ray.shutdown()
+
+
+def _start_private(workers: int) -> None:
+    paths = [str(_ROOT), *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
+    # Without an address Ray would join whatever cluster happens to run on this machine.
+    with captured_stderr():
+        ray.init(
+            address="local",
+            num_cpus=workers + 1,
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}},
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+
+
+def _join(address: str) -> None:
+    check_cluster(address)
+    # What Ray's C++ side has to say of nodes that come and go is no news: a search goes on without them.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    # Workers get the checkout, less what .gitignore and .rayignore name; those of a submitted job have it from there.
+    environment = None if "working_dir" in os.environ.get(_JOB, "") else {"working_dir": str(_ROOT)}
+    try:
+        with captured_stderr():
+            ray.init(address=address, runtime_env=environment, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        hint = "this process must run on a machine of the cluster, or be sent there by `ray job submit`"
+        raise QumosError(f"no connection to the Ray cluster at {address}: {one_line(error, 200)} ({hint})") from error
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from ray.tune.registry import register_env
 
 from qumos_env import DesignEnv, list_scenarios, load_scenario
 from qumos_env.errors import QumosError, one_line
+from qumos_env.evaluation.cache import Cache
 from qumos_env.registration import env_id
 from qumos_env.scenario import Scenario
 
@@ -32,6 +34,7 @@ from .modules import DesignModule
 from .protocol import Ledger, Outcome, Search, SearchSummary, SearchTask, Trial, design_of
 from .ray_session import captured_stderr, impatient, ray_session
 from .settings import AgentSettings, parse_settings
+from .shared_cache import shared_cache
 
 ROUND = 4
 """Episodes that a runner plays between two reports: long enough to level out slow ones, short enough for a live display."""
@@ -263,7 +266,8 @@ def rllib_search(name: str, kind: type[S], configuration: Callable[[SearchTask, 
         ledger = Ledger(task, on_trial, should_stop)
         for trial in task.history:
             ledger.restore(trial)
-        with ray_session(task.workers, on_stage):
+        with ray_session(task.workers, on_stage, task.address), _cache_for_all(task) as cache:
+            task = replace(task, cache=cache)
             on_stage("starting the agent")
             with impatient():
                 algorithm = start(configuration(task, settings))
@@ -278,6 +282,11 @@ def rllib_search(name: str, kind: type[S], configuration: Callable[[SearchTask, 
         return ledger.summary()
 
     return search
+
+
+def _cache_for_all(task: SearchTask) -> AbstractContextManager[str | Cache | None]:
+    """The cache of ``task`` as env runners on other machines can use it too."""
+    return nullcontext(task.cache) if task.address is None else shared_cache(task.cache)
 
 
 def _prepare(algorithm: DesignSearch, task: SearchTask, ledger: Ledger, on_stage: Callable[[str], None]) -> None:
@@ -302,6 +311,8 @@ def _run(algorithm: DesignSearch, task: SearchTask, ledger: Ledger) -> None:
     def sink(played: Sequence[Played]) -> None:
         trials = [ledger.record(one.actions, one.outcome) for one in played]
         for one, trial in zip(played, trials, strict=True):
+            if task.meter is not None:
+                task.meter.failed(one.outcome.failure)
             if trial.evaluation.get("design_hash", trial.design_hash) != trial.design_hash:
                 raise QumosError("the env runners evaluate other designs than this process: they import another release of qumos_env")
             algorithm.remember(trial.design_hash, one)

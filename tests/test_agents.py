@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import agents.pool
+import agents.pool.local
 from agents import AGENTS, Agent, SearchSummary, SearchTask, Trial, load_agent, register_agent
 from agents.ask_tell import Proposal, run_ask_tell
 from agents.baselines import Ansatz, baselines, starting_points
 from agents.evolution import EvolutionSearcher
 from agents.evolution import Settings as EvolutionSettings
 from agents.mutations import mutate
-from agents.pool import EvaluationPool, Job
+from agents.pool import Job, LocalPool
 from agents.protocol import EPISODES_PER_BUDGET, Ledger, Outcome
 from agents.random_search import RandomSearcher
 from agents.registry import declared
@@ -74,6 +74,7 @@ class FakeEvaluator:
     """Scores a design by its number of RY gates; counts its calls."""
 
     calls = 0
+    hits = 0
 
     def __init__(self, scenario: Scenario, cache: str | None = None) -> None:
         self.scenario = scenario
@@ -92,7 +93,7 @@ class FakeEvaluator:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeEvaluator]:
     """Pools with ``workers=0`` use the stub evaluator."""
-    monkeypatch.setattr(agents.pool, "Evaluator", FakeEvaluator)
+    monkeypatch.setattr(agents.pool.local, "Evaluator", FakeEvaluator)
     monkeypatch.setattr(FakeEvaluator, "calls", 0)
     return FakeEvaluator
 
@@ -348,9 +349,9 @@ class TestPool:
     def test_a_killed_worker_is_replaced(self) -> None:
         scenario = load_scenario("iris-smoke")
         jobs = [Job(baseline.design, seed, limits=baseline.limits) for baseline in baselines(scenario) for seed in range(3)]
-        with EvaluationPool(scenario, 0) as pool:
+        with LocalPool(scenario, 0) as pool:
             expected = pool.run(jobs)
-        with EvaluationPool(scenario, 2) as pool:
+        with LocalPool(scenario, 2) as pool:
             pending = [pool.submit(job) for job in jobs]
             first = pending[0].result()
             os.kill(pool.processes[0], signal.SIGKILL)

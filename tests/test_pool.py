@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-import agents.pool
+import agents.pool.base
 from agents import SearchTask, load_agent
 from agents.baselines import baselines
-from agents.pool import ATTEMPTS, EvaluationPool, Job
+from agents.pool import Answer, EvaluationPool, Job, LocalPool
+from agents.pool.base import ATTEMPTS
 from agents.protocol import Outcome, Trial
 from qumos_env import load_scenario
 from qumos_env.errors import QumosError
@@ -40,7 +41,7 @@ def scripted(connection: Connection, scenario: dict[str, object], cache: str | N
             os._exit(3)
         if job.seed == 1:
             time.sleep(3600)
-        connection.send(Outcome(float(job.seed), {"process": os.getpid()}))
+        connection.send(Answer(Outcome(float(job.seed), {"process": os.getpid()})))
 
 
 def stillborn(connection: Connection, scenario: dict[str, object], cache: str | None) -> None:
@@ -48,13 +49,13 @@ def stillborn(connection: Connection, scenario: dict[str, object], cache: str | 
     os._exit(3)
 
 
-class ScriptedPool(EvaluationPool):
+class ScriptedPool(LocalPool):
     """A pool of ``scripted`` workers."""
 
     target = staticmethod(scripted)
 
 
-class StillbornPool(EvaluationPool):
+class StillbornPool(LocalPool):
     """A pool of ``stillborn`` workers."""
 
     target = staticmethod(stillborn)
@@ -99,7 +100,7 @@ def test_a_worker_killed_while_idle_costs_nobody_an_attempt() -> None:
 
 def test_workers_that_never_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not an endless loop."""
-    monkeypatch.setattr(agents.pool, "STARTS", 3)
+    monkeypatch.setattr(agents.pool.base, "STARTS", 3)
     with StillbornPool(SCENARIO, 1) as pool, pytest.raises(QumosError, match="no evaluation worker starts"):
         pool.submit(job(5)).result()
 
@@ -117,7 +118,7 @@ def test_closing_does_not_wait_for_evaluations() -> None:
     """An abort is an abort: the worker that hangs is gone with the pool."""
     with ScriptedPool(SCENARIO, 1) as pool:
         running = pool.submit(job(1))
-        while not pool._workers[0].begun:
+        while pool._workers[0].begun is None:
             pool.attend()
         (process,) = pool.processes
     assert running.answer is None
@@ -138,7 +139,7 @@ def test_workers_do_not_hold_the_lock_of_their_driver(tmp_path: Path) -> None:
 def test_what_a_worker_raises_reaches_the_caller() -> None:
     """A design that does not fit is the user's error, in the user's words."""
     wide = next(baseline for baseline in baselines(SCENARIO) if not baseline.limits)
-    with EvaluationPool(SCENARIO, 1) as pool:
+    with LocalPool(SCENARIO, 1) as pool:
         with pytest.raises(QumosError, match="at most"):
             pool.submit(Job(wide.design)).result()
         assert pool.submit(Job(DESIGNS[0])).result().reward > 0
@@ -181,13 +182,13 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     """Also in the middle of an evaluation."""
     script = (
         "import sys, time\n"
-        "from agents.pool import EvaluationPool, Job\n"
+        "from agents.pool import Job, LocalPool\n"
         "from agents.baselines import baselines\n"
         "from qumos_env import load_scenario\n"
         "if __name__ == '__main__':\n"
         "    scenario = load_scenario('digits-theft')\n"
         "    design = next(one.design for one in baselines(scenario) if one.limits)\n"
-        "    with EvaluationPool(scenario, 2) as pool:\n"
+        "    with LocalPool(scenario, 2) as pool:\n"
         "        pending = [pool.submit(Job(design, seed)) for seed in range(10_000)]\n"
         "        pending[1].result()\n"
         "        print(*pool.processes, flush=True)\n"
@@ -216,6 +217,6 @@ def _alive(process: int) -> bool:
 
 def test_designs_travel_to_workers_unchanged() -> None:
     """The same outcome as in this process."""
-    with EvaluationPool(SCENARIO, 0) as here, EvaluationPool(SCENARIO, 1) as there:
+    with LocalPool(SCENARIO, 0) as here, LocalPool(SCENARIO, 1) as there:
         jobs = [Job(design, seed) for design in DESIGNS[:2] for seed in (1, 2)]
         assert here.run(jobs) == there.run(jobs)

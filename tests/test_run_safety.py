@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
-import agents.pool
+import agents.pool.local
 import training.rundir
 from agents import AGENTS, Agent, SearchSummary, SearchTask, Trial
 from agents.protocol import Ledger, Outcome
@@ -42,6 +42,8 @@ SCENARIO = load_scenario("iris-smoke")
 
 class CountingEvaluator:
     """Scores a design by its number of gates, in no time; keeps something in the cache."""
+
+    hits = 0
 
     def __init__(self, scenario: Scenario, cache: str | None = None) -> None:
         self._cache = EvaluationCache(cache)
@@ -67,7 +69,7 @@ class CountingEvaluator:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluations cost nothing, except where they run in other processes."""
     if "slow" not in request.keywords:
-        monkeypatch.setattr(agents.pool, "Evaluator", CountingEvaluator)
+        monkeypatch.setattr(agents.pool.local, "Evaluator", CountingEvaluator)
 
 
 def train(out: Path, *options: str) -> int:
@@ -482,10 +484,12 @@ class TestFinished:
         }
 
     def test_results_that_were_deleted_are_made_again(self, finished: Path) -> None:
-        before = essence(finished), json.loads((finished / "results.json").read_text())
+        before = essence(finished), json.loads((finished / "results.json").read_text()) | {"work": None}
         (finished / "results.json").unlink()
         assert resume(finished) == 0
-        assert (essence(finished), json.loads((finished / "results.json").read_text())) == before
+        after = json.loads((finished / "results.json").read_text())
+        assert (essence(finished), after | {"work": None}) == before
+        assert after["work"]["evaluations"] > 0
 
     def test_a_path_that_is_no_text(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run = tmp_path / os.fsdecode(b"r\xe9n [/b]")

@@ -223,7 +223,12 @@ class TestTrain:
 
     def test_the_run_directory_is_complete(self, finished: Path) -> None:
         names = {path.name for path in finished.iterdir()}
-        assert names == {"run.json", "trace.jsonl", "best_design.json", "results.json", "report.html", "evaluations.sqlite", LOCK}
+        files = {"run.json", "trace.jsonl", "progress.jsonl", "best_design.json", "results.json", "report.html", "evaluations.sqlite"}
+        assert names == {*files, LOCK}
+        (state,) = [json.loads(line) for line in (finished / "progress.jsonl").read_text().splitlines()][-1:]
+        assert state["trials"] == state["evaluations"] == state["designs"] == 14 and state["hits"] == 0
+        work = json.loads((finished / "results.json").read_text())["work"]
+        assert work["evaluations"] > 14 and work["failures"] == {} and work["workers"] == 1 and 0 <= work["idle_share"] < 1
         run = json.loads((finished / "run.json").read_text())
         assert run["state"] == "done" and run["scenario_hash"] == load_scenario("iris-smoke").hash
         assert run["plan"]["settings"]["population"] == 6 and run["plan"]["seed"] == 3
@@ -365,7 +370,7 @@ class TestCompare:
         # Finished runs are kept, a missing one is made again with the same result.
         runs = out / "iris-smoke"
         stamp = (runs / "random-0" / "trace.jsonl").stat().st_mtime_ns
-        for name in ("results.json", "run.json", "trace.jsonl", "best_design.json", "evaluations.sqlite"):
+        for name in ("results.json", "run.json", "trace.jsonl", "best_design.json", "evaluations.sqlite", "progress.jsonl"):
             (runs / "random-1" / name).unlink()
         assert run_app(app, command) == 2
         assert run_app(app, [*command, "--force"]) == 0

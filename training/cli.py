@@ -33,6 +33,14 @@ ContendersOption = Annotated[int, typer.Option(help="Best designs of the search 
 TestSeedsOption = Annotated[int, typer.Option(help="Fresh seeds of every test score.", min=2)]
 ForceOption = Annotated[bool, typer.Option("--force", help="Reuse a folder that holds an earlier run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS", help="Ray cluster to evaluate on: host:port of its head, auto for that on this machine, local to start one."
+    ),
+]
+LimitOption = Annotated[float, typer.Option(help="Seconds that an evaluation may take in a worker before it counts as failed.", min=0.1)]
+DEFAULT_LIMIT = 3600.0
 DEFAULT_WORKERS = min(os.cpu_count() or 1, 8)
 
 
@@ -56,6 +64,8 @@ def train(
     contenders: ContendersOption = 16,
     test_seeds: TestSeedsOption = 5,
     overrides: SetOption = [],  # noqa: B006 (typer copies it)
+    address: AddressOption = None,
+    evaluation_limit: LimitOption = DEFAULT_LIMIT,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,7 +74,7 @@ def train(
     Ctrl-C and the time limit keep what was found.
     """
     from .rundir import RunDirectory
-    from .workflow import make_plan
+    from .workflow import connected, make_plan
 
     plan = make_plan(
         scenario=scenario,
@@ -78,9 +88,11 @@ def train(
         contenders=contenders,
         test_seeds=test_seeds,
         overrides=parse_overrides(overrides),
+        evaluation_limit=evaluation_limit,
     )
-    with RunDirectory.create(out, plan, force=force) as run:
-        _finish(run, Display(), as_json)
+    display = Display()
+    with connected(address, workers, display), RunDirectory.create(out, plan, force=force) as run:
+        _finish(run, display, as_json, address)
 
 
 @app.command()
@@ -88,15 +100,20 @@ def resume(
     directory: Annotated[Path, typer.Argument(help="Run directory.")],
     budget: Annotated[int | None, typer.Option(help="New, larger budget.", min=1)] = None,
     time_limit: TimeOption = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that evaluate designs; default as before.", min=0)] = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Continue an interrupted run, or a finished one with a larger budget; nothing is evaluated twice."""
+    """Continue an interrupted run, or a finished one with a larger budget; nothing is evaluated twice.
+
+    It may go on with other workers and elsewhere than it began.
+    """
     from .rundir import RESULTS, RunDirectory
-    from .workflow import check_unchanged, with_budget
+    from .workflow import check_unchanged, connected, with_budget
 
     display = Display()
     with RunDirectory.resume(directory) as run:
-        plan = with_budget(run.plan, budget, time_limit)
+        plan = with_budget(run.plan, budget, time_limit, workers)
         scored = run.state == "done" and (run.path / RESULTS).exists()
         if scored and plan.budget == run.plan.budget and run.results().stopped != "stopped":
             display.note("the run is finished, nothing is left to do; a larger --budget goes on with it")
@@ -104,7 +121,8 @@ def resume(
             return
         check_unchanged(run)
         run.plan = plan
-        _finish(run, display, as_json)
+        with connected(address, plan.workers, display):
+            _finish(run, display, as_json, address)
 
 
 @app.command()
@@ -135,6 +153,8 @@ def compare(
     ] = None,
     contenders: ContendersOption = 16,
     test_seeds: TestSeedsOption = 5,
+    address: AddressOption = None,
+    evaluation_limit: LimitOption = DEFAULT_LIMIT,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -142,7 +162,7 @@ def compare(
     from .comparison.runs import PAGE, TABLE, compare
     from .comparison.tables import AGGREGATE, HEADINGS, aggregate_rows, scenario_rows
     from .tables import comparison_table
-    from .workflow import make_plan
+    from .workflow import connected, make_plan
 
     plans = [
         make_plan(
@@ -157,13 +177,15 @@ def compare(
             contenders=contenders,
             test_seeds=test_seeds,
             overrides={},
+            evaluation_limit=evaluation_limit,
         )
         for problem in dict.fromkeys(scenario)
         for name in dict.fromkeys(agent)
         for seed in range(seeds)
     ]
     display = Display()
-    data = compare(plans, out, display, force=force)
+    with connected(address, workers, display):
+        data = compare(plans, out, display, force=force, address=address)
     if as_json:
         _print_json(data.model_dump())
         return
@@ -175,12 +197,12 @@ def compare(
     display.out.print(f"tables: {out / TABLE}\nfigures: {out / PAGE}", soft_wrap=True, markup=False)
 
 
-def _finish(run: RunDirectory, display: Display, as_json: bool) -> None:
+def _finish(run: RunDirectory, display: Display, as_json: bool, address: str | None = None) -> None:
     """Runs, reports and prints ``run``."""
     from .report import write_report
     from .workflow import run_to_results
 
-    results = run_to_results(run, display, run.trials())
+    results = run_to_results(run, display, run.trials(), address=address)
     write_report(run)
     _show(run, results, display, as_json)
 

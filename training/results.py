@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
+from agents.meter import Work
 from agents.protocol import Stop
 from qumos_env import Design
 from qumos_env.evaluation.statistics import Interval
@@ -127,6 +128,7 @@ class Results(Record):
         winner_is_hand_made: name of the hand-made design that the winner is, if it is one.
         winner_minus_best_hand_made, winner_minus_random: mean differences per seed.
         front: the designs that no other one beats in accuracy, security and cost at once, the most accurate first.
+        work: what the workers did in the last session; ``None`` in results that did not count it.
     """
 
     distinct: Whole
@@ -144,6 +146,7 @@ class Results(Record):
     winner_minus_random: Range | None = None
     draws: Whole | None = None
     front: tuple[FrontPoint, ...] = ()
+    work: Work | None = None
 
     @property
     def rivals(self) -> list[Score]:

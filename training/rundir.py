@@ -1,7 +1,8 @@
 """The folder of a run: everything needed to repeat, continue and report it.
 
 ``run.json`` (what was run, with which versions), ``trace.jsonl`` (one trial a line), ``best_design.json``, ``results.json``
-(test scores), ``checkpoint.npz`` (what an RLlib agent has learned), ``evaluations.sqlite`` (the evaluation cache) and ``report.html``.
+(test scores), ``progress.jsonl`` (how the search went on, one state a line), ``checkpoint.npz`` (what an RLlib agent has learned),
+``evaluations.sqlite`` (the evaluation cache) and ``report.html``.
 Nothing in it is trusted when it is read: whatever a file holds, it is what it should be or an error names it in one line.
 """
 
@@ -34,9 +35,9 @@ from .results import Results, finite
 
 SCHEMA_VERSION = 1
 RUN, TRACE, BEST, RESULTS, REPORT = "run.json", "trace.jsonl", "best_design.json", "results.json", "report.html"
-CHECKPOINT, CACHE = "checkpoint.npz", "evaluations.sqlite"
+CHECKPOINT, CACHE, PROGRESS = "checkpoint.npz", "evaluations.sqlite", "progress.jsonl"
 _AFTER_ABORT = ".run.json.interrupted"
-_FILES = (RUN, TRACE, BEST, RESULTS, REPORT, CHECKPOINT, CACHE)
+_FILES = (RUN, TRACE, BEST, RESULTS, REPORT, CHECKPOINT, CACHE, PROGRESS)
 _PACKAGES = ("qumos-env", "numpy", "torch", "cirq-core", "qsimcirq", "gymnasium", "scikit-learn", "ray")
 # A thousand times what files of this kind hold, and still read in a moment.
 _MOST_BYTES, _MOST_LINE = 2**25, 2**22
@@ -62,6 +63,7 @@ class RunPlan(Record):
         contenders: best designs of the search that are scored again.
         test_seeds: fresh seeds of the test scores.
         data_digest: SHA-256 of the rows, which lie in no file of the run; empty in runs that did not keep it.
+        evaluation_limit: seconds that an evaluation may take in a worker process, or ``None``.
     """
 
     scenario: Scenario
@@ -76,6 +78,7 @@ class RunPlan(Record):
     contenders: Annotated[int, Field(ge=1, le=1_000_000)]
     test_seeds: Annotated[int, Field(ge=2, le=1_000_000)]
     data_digest: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+    evaluation_limit: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
     @field_validator("scenario", mode="before")
     @classmethod
@@ -131,7 +134,7 @@ class RunDirectory:
                 check_target(folder, ours=files_of_run, force=force)
             own_files(folder, (*_FILES, _AFTER_ABORT))
             with written(folder):
-                for name in (TRACE, BEST, RESULTS, REPORT, CHECKPOINT):
+                for name in (TRACE, BEST, RESULTS, REPORT, CHECKPOINT, PROGRESS):
                     (folder / name).unlink(missing_ok=True)
             run = cls(folder, plan)
             run.save("searching")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from agents import SearchSummary, SearchTask, Trial, load_agent
 from agents.baselines import Baseline, baselines, starting_points
-from agents.pool import EvaluationPool
+from agents.meter import Meter
+from agents.pool import EvaluationPool, open_pool
 from agents.protocol import full_draws
 from qumos_env import Design, Evaluator, load_scenario
 from qumos_env.errors import QumosError, one_line
@@ -15,8 +17,9 @@ from qumos_env.records import parse
 from qumos_env.scenario import Scenario
 
 from .curves import search_best
-from .display import Display, Work, duration
+from .display import Display
 from .fronts import front_of
+from .progress import SearchProgress
 from .results import Range, Results, finite
 from .rundir import RUN, TRACE, RunDirectory, RunPlan, TraceWriter
 from .scoring import Entrant, Scored, best_admissible, contenders, paired_difference, race, race_length, score
@@ -39,6 +42,7 @@ def make_plan(
     contenders: int,
     test_seeds: int,
     overrides: Mapping[str, object],
+    evaluation_limit: float | None = None,
 ) -> RunPlan:
     """A checked plan; ``None`` takes the default.
 
@@ -61,6 +65,7 @@ def make_plan(
         "random_budget": (0 if agent == "random" else -1) if random_budget is None else random_budget,
         "contenders": contenders,
         "test_seeds": test_seeds,
+        "evaluation_limit": evaluation_limit,
     }
     # Loads the data: a missing file is better found now than in every evaluation.
     return parse(RunPlan, plan | {"data_digest": data_digest(loaded)}, "plan")
@@ -106,7 +111,27 @@ def sound_cache(path: str, display: Display) -> str:
     return path
 
 
-def run_to_results(run: RunDirectory, display: Display, history: Sequence[Trial] = (), *, with_references: bool = True) -> Results:
+@contextmanager
+def connected(address: str | None, workers: int, display: Display) -> Iterator[None]:
+    """Joins the Ray cluster at ``address`` for the time of the block; without one nothing is done.
+
+    Raises:
+        QumosError: it cannot be joined, or Ray is not installed.
+    """
+    if not address:
+        yield
+        return
+    try:
+        from agents.ray_session import ray_session
+    except ModuleNotFoundError as error:
+        raise QumosError(f"--address {address} needs Ray, which is not installed: pip install 'qumos-env[rllib]'") from error
+    with ray_session(workers, lambda stage: display.note(f"{stage} ..."), address):
+        yield
+
+
+def run_to_results(
+    run: RunDirectory, display: Display, history: Sequence[Trial] = (), *, with_references: bool = True, address: str | None = None
+) -> Results:
     """Searches (going on from ``history``), selects and scores; writes everything into the run directory.
 
     Args:
@@ -114,13 +139,15 @@ def run_to_results(run: RunDirectory, display: Display, history: Sequence[Trial]
         display: shows progress.
         history: trials of an earlier session.
         with_references: also score the hand-made designs and a random search.
+        address: of the Ray cluster that this process is connected to, see ``connected``; ``None``: everything runs on this machine.
 
     Raises:
         QumosError: nothing could be evaluated.
         KeyboardInterrupt: interrupted while scoring; what the search found is on disk.
     """
     run.save("searching")
-    summary, trials, interrupted = search(run, display, history)
+    meter = Meter()
+    summary, trials, interrupted = search(run, display, history, meter, address)
     if not any(trial.design_hash and not trial.failure for trial in trials):
         failures = sorted({trial.failure for trial in trials if trial.failure})
         reasons = f"; failures: {', '.join(failures[:3])}" if failures else ""
@@ -129,14 +156,18 @@ def run_to_results(run: RunDirectory, display: Display, history: Sequence[Trial]
     if interrupted:
         display.note("scoring the best designs found so far; press Ctrl-C to leave without")
     references = baselines(run.plan.scenario) if with_references else ()
-    results = select_and_score(run, display, summary, trials, references, with_random=with_references and not interrupted)
+    results = select_and_score(
+        run, display, summary, trials, references, with_random=with_references and not interrupted, meter=meter, address=address
+    )
     run.write_best(Design.from_dict(results.winner.design))
     run.write_results(results)
     run.save("interrupted" if interrupted and summary.stopped == "stopped" else "done")
     return results
 
 
-def search(run: RunDirectory, display: Display, history: Sequence[Trial]) -> tuple[SearchSummary, list[Trial], bool]:
+def search(
+    run: RunDirectory, display: Display, history: Sequence[Trial], meter: Meter, address: str | None = None
+) -> tuple[SearchSummary, list[Trial], bool]:
     """Runs the agent of ``run``; returns its counts, all trials, and whether the user interrupted it."""
     plan = run.plan
     task = SearchTask(
@@ -149,14 +180,17 @@ def search(run: RunDirectory, display: Display, history: Sequence[Trial]) -> tup
         starts=starting_points(plan.scenario) if plan.warm_start else (),
         history=tuple(history),
         checkpoint=run.checkpoint,
+        address=address,
+        limit=plan.evaluation_limit,
+        meter=meter,
     )
     trials = list(history)
     with (
         TraceWriter(run.path / TRACE, trials) as trace,
         display.work(f"{plan.agent} on {plan.scenario.name}", plan.budget) as work,
         StopRequest(plan.time_limit, lambda: work.stage("stopping after the designs under way (Ctrl-C again to abort)")) as stop,
+        SearchProgress(run, work, stop, trials, meter) as progress,
     ):
-        progress = _SearchProgress(work, plan, stop, trials)
 
         def on_trial(trial: Trial) -> None:
             trace.write(trial)
@@ -168,50 +202,6 @@ def search(run: RunDirectory, display: Display, history: Sequence[Trial]) -> tup
         return summary, trials, stop.requested
 
 
-class _SearchProgress:
-    """Counts trials for the display."""
-
-    def __init__(self, work: Work, plan: RunPlan, stop: StopRequest, earlier: Sequence[Trial]) -> None:
-        self._work = work
-        self._scenario = plan.scenario
-        self._budget = plan.budget
-        self._stop = stop
-        self._draws: dict[str, int] = {}
-        self._best = float("-inf")
-        self._first: float | None = None
-        self._at_first = 0.0
-        for trial in earlier:
-            self._take(trial)
-        if earlier:
-            self._first, self._at_first = earlier[-1].seconds, self._done
-
-    @property
-    def _done(self) -> float:
-        """Trained models, as so many full evaluations."""
-        return sum(self._draws.values()) / full_draws(self._scenario)
-
-    def _take(self, trial: Trial) -> bool:
-        if trial.design_hash and not trial.repeated:
-            self._draws[trial.design_hash] = trial.draws_of(self._scenario)
-        better = trial.is_full(self._scenario) and not trial.failure and trial.reward > self._best
-        if better:
-            self._best = trial.reward
-        return better
-
-    def add(self, trial: Trial) -> bool:
-        """Shows ``trial``; returns whether it is the best so far of those measured with all draws."""
-        if self._first is None:
-            self._first = trial.seconds
-        better = self._take(trial)
-        elapsed = trial.seconds - self._first
-        rate = (self._done - self._at_first) / elapsed if elapsed > 0 else 0.0
-        left = (self._budget - self._done) / rate if rate else float("inf")
-        left = min(left, self._stop.seconds_left)
-        info = (f"best {self._best:.3f}  " if self._best > float("-inf") else "") + f"{rate:.1f} designs/s"
-        self._work.at(int(self._done), info + (f"  {duration(left)} left" if left < float("inf") else ""))
-        return better
-
-
 def select_and_score(
     run: RunDirectory,
     display: Display,
@@ -220,14 +210,19 @@ def select_and_score(
     references: Sequence[Baseline],
     *,
     with_random: bool,
+    meter: Meter | None = None,
+    address: str | None = None,
 ) -> Results:
     """Races the best designs of the search and of a random search, and scores the winners and ``references`` on the test split."""
     plan = run.plan
-    with EvaluationPool(plan.scenario, plan.workers, run.cache) as pool:
+    # Before the pool below is open: its workers may be all that the cluster has room for.
+    random_trials = _random_search(plan, summary, display, run.cache, meter, address) if with_random else []
+    with open_pool(plan.scenario, plan.workers, run.cache, address=address, limit=plan.evaluation_limit, meter=meter) as pool:
         chosen = contenders(plan.scenario, trials, plan.contenders)
         raced = _race(pool, display, f"choosing among the best {len(chosen)}", chosen)
         winner = raced[0]
-        random_winner = _random_winner(plan, summary, pool, display) if with_random else None
+        drawn = contenders(plan.scenario, random_trials, plan.contenders)
+        random_winner = _race(pool, display, "choosing among the random designs", drawn)[0].design if drawn else None
         hand_made = [Entrant(baseline.name, baseline.design, baseline.limits) for baseline in references]
         entrants = [Entrant("winner", winner.design, winner.limits), *hand_made]
         if random_winner is not None:
@@ -236,7 +231,8 @@ def select_and_score(
         with display.work("scoring on the test split", len(entrants) * plan.test_seeds) as work:
             scored = score(pool, entrants, plan.test_seeds, work.at)
     random = scored[-1] if random_winner is not None else None
-    return results_of(plan.scenario, summary, trials, raced, scored[0], scored[1 : 1 + len(hand_made)], random)
+    found = results_of(plan.scenario, summary, trials, raced, scored[0], scored[1 : 1 + len(hand_made)], random)
+    return found if meter is None else found.model_copy(update={"work": meter.read()})
 
 
 def results_of(
@@ -284,15 +280,18 @@ def _random_budget(plan: RunPlan, summary: SearchSummary) -> int:
     return max(MIN_RANDOM_BUDGET, round(RANDOM_SHARE * summary.draws / full_draws(plan.scenario)))
 
 
-def _random_winner(plan: RunPlan, summary: SearchSummary, pool: EvaluationPool, display: Display) -> Design | None:
-    """The best of a random search, chosen as the winner was."""
+def _random_search(
+    plan: RunPlan, summary: SearchSummary, display: Display, cache: str, meter: Meter | None, address: str | None
+) -> list[Trial]:
+    """The trials of a random search, for comparison."""
     budget = _random_budget(plan, summary)
+    trials: list[Trial] = []
     if budget == 0:
-        return None
+        return trials
     agent = load_agent("random")
     settings = agent.settings_for(plan.scenario.name, {"warm_start": False}).model_dump()
-    task = SearchTask(plan.scenario, budget, plan.seed, plan.workers, pool.cache, settings)
-    trials: list[Trial] = []
+    limit = plan.evaluation_limit
+    task = SearchTask(plan.scenario, budget, plan.seed, plan.workers, cache, settings, address=address, limit=limit, meter=meter)
     with display.work("random search for comparison", budget) as work:
 
         def on_trial(trial: Trial) -> None:
@@ -300,16 +299,16 @@ def _random_winner(plan: RunPlan, summary: SearchSummary, pool: EvaluationPool, 
             work.at(len(trials))
 
         agent.search(task, on_trial=on_trial, should_stop=lambda: False, on_stage=lambda _: None)
-    chosen = contenders(plan.scenario, trials, plan.contenders)
-    return _race(pool, display, "choosing among the random designs", chosen)[0].design if chosen else None
+    return trials
 
 
-def with_budget(plan: RunPlan, budget: int | None, time_limit: float | None) -> RunPlan:
-    """``plan`` with a larger budget or another time limit, for a run that goes on.
+def with_budget(plan: RunPlan, budget: int | None, time_limit: float | None, workers: int | None = None) -> RunPlan:
+    """``plan`` with a larger budget, another time limit or other workers, for a run that goes on.
 
     Raises:
         QumosError: the budget would shrink.
     """
     if budget is not None and budget < plan.budget:
         raise QumosError(f"budget is {budget}, below the {plan.budget} of the run; it can only grow")
-    return parse(RunPlan, dict(plan) | {"budget": budget or plan.budget, "time_limit": time_limit}, "plan")
+    workers = plan.workers if workers is None else workers
+    return parse(RunPlan, dict(plan) | {"budget": budget or plan.budget, "time_limit": time_limit, "workers": workers}, "plan")

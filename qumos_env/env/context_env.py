@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from ..errors import QumosError, shown, unknown
+from ..evaluation.cache import Cache
 from ..evaluation.evaluator import Evaluator, checked_seed
 from ..registration import list_scenarios
 from ..scenario import Scenario, load_scenario, parse_scenario
@@ -94,7 +95,7 @@ class ContextEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         padding: Padding | dict[str, int] | None = None,
         render_mode: str | None = None,
         evaluation_seed: int | None = None,
-        cache: str | None = None,
+        cache: str | Cache | None = None,
         fidelity: str = "full",
         keep: int = 16,
     ) -> None:

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from ..errors import QumosError, unknown
+from ..evaluation.cache import Cache
 from ..evaluation.evaluator import Evaluator, checked_seed
 from ..hardware.profile import list_profiles
 from ..scenario import Scenario, load_scenario, parse_scenario
@@ -67,7 +68,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     - `scenario`: name of a built-in scenario, path of a TOML file, or its content as a dictionary.
     - `render_mode`: `"ansi"` (text) or `"rgb_array"` (a drawing coloured by provider).
     - `evaluation_seed`: seed of draws, initial angles and thieves; default the scenario's.
-    - `cache`: path of an SQLite file that keeps evaluations for other runs and processes.
+    - `cache`: path of an SQLite file that keeps evaluations for other runs and processes, or a `Cache`.
     - `fidelity`: `"full"` measures a finished design on all draws, `"draws"` on few and then on more, as the agent asks.
 
     ## Version History
@@ -81,7 +82,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         scenario: str | Path | Mapping[str, Any] | Scenario = "digits-theft",
         render_mode: str | None = None,
         evaluation_seed: int | None = None,
-        cache: str | None = None,
+        cache: str | Cache | None = None,
         fidelity: str = "full",
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:

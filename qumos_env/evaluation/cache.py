@@ -1,4 +1,4 @@
-"""A store of finished evaluations: in memory, or in an SQLite file shared by runs and processes."""
+"""A store of finished evaluations: in memory, in an SQLite file shared by runs and processes, or whatever else is a ``Cache``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import QumosError
 
@@ -17,8 +18,21 @@ MOST_IN_MEMORY = 20_000
 """Entries, of some kilobytes each: a hundred megabytes at most, however long a training lasts."""
 
 
+class Cache(Protocol):
+    """Key to JSON text. A value is a pure function of its key, so writers never conflict."""
+
+    def get(self, key: str) -> str | None:
+        """The value of ``key``, or ``None``."""
+
+    def put(self, key: str, value: str) -> None:
+        """Stores ``value``."""
+
+    def put_all(self, values: Mapping[str, str]) -> None:
+        """Stores ``values`` by key, all or none."""
+
+
 class EvaluationCache:
-    """Key to JSON text. A value is a pure function of its key, so writers never conflict.
+    """A ``Cache`` in memory, or in a file that processes of one machine share.
 
     Args:
         path: the SQLite file (made if missing), or ``None`` to keep results in this object's memory only, the last ``MOST_IN_MEMORY``.
@@ -109,3 +123,8 @@ def _is_sound(cache: Path) -> bool:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:  # the low byte; the rest says more precisely what
             return False
         raise QumosError(f"cache {cache}: cannot be used ({error})") from error
+
+
+def opened(cache: str | Path | Cache | None) -> Cache:
+    """``cache`` itself, or the one in the file of that path; ``None``: one in memory."""
+    return EvaluationCache(cache) if cache is None or isinstance(cache, (str, Path)) else cache

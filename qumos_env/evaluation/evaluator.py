@@ -19,7 +19,7 @@ from ..design import Design
 from ..errors import EvaluationFailure, QumosError
 from ..scenario import Scenario
 from . import accuracy, costs, extraction, membership, outage, theft  # for their registration
-from .cache import EvaluationCache
+from .cache import Cache, opened
 from .reward import Standing, blend_of
 from .service import Service
 from .statistics import jackknife_error
@@ -103,17 +103,21 @@ class Evaluator:
 
     Args:
         scenario: the scenario.
-        cache: path of an SQLite file for reuse between runs and processes; without it results are kept in memory.
+        cache: path of an SQLite file for reuse between runs and processes, or another ``Cache``; without it results are kept in memory.
+
+    Attributes:
+        hits: evaluations that the cache had.
 
     Raises:
         QumosError: the scenario names a blend or weighs a term that is not registered.
     """
 
-    def __init__(self, scenario: Scenario, cache: str | Path | None = None) -> None:
+    def __init__(self, scenario: Scenario, cache: str | Path | Cache | None = None) -> None:
         self.scenario = scenario
+        self.hits = 0
         self._blend = blend_of(scenario.reward)
         self._terms = terms_of(scenario)
-        self._cache = EvaluationCache(cache)
+        self._cache = opened(cache)
         self._rows_of: Evaluator | None = None
 
     def serving(self, scenario: Scenario) -> Evaluator:
@@ -159,7 +163,9 @@ class Evaluator:
         found = self._cache.get(name)
         if found is not None:
             try:
-                return Evaluation.from_json(found)
+                evaluation = Evaluation.from_json(found)
+                self.hits += 1
+                return evaluation
             except ValueError:
                 pass  # an unreadable entry is measured again and replaced
         with threadpool_limits(1):

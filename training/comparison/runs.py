@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agents.baselines import baselines
-from agents.pool import EvaluationPool
+from agents.pool import open_pool
 from qumos_env.errors import QumosError
 from qumos_env.files import check_target, write_text
 
@@ -25,7 +25,7 @@ from .tables import markdown
 RESULTS, TABLE, PAGE = "results.json", "results.md", "comparison.html"
 
 
-def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: bool) -> Comparison:
+def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: bool, address: str | None = None) -> Comparison:
     """Runs every plan in a folder of its own and scores the winners on the test split under the same seeds.
 
     With ``force`` an earlier comparison in ``out`` is continued: runs that are finished and have the same plan are kept.
@@ -35,6 +35,7 @@ def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: boo
         out: the folder; it gets ``results.json``, ``results.md``, ``comparison.html`` and a folder for every scenario.
         display: shows progress.
         force: see above.
+        address: of the Ray cluster that evaluates; default local processes.
 
     Raises:
         QumosError: ``out`` holds something else, another process works on it, or a search fails or is interrupted.
@@ -48,7 +49,7 @@ def compare(plans: Sequence[RunPlan], out: Path, display: Display, *, force: boo
             # Somebody else's may have got there first.
             check_target(folder, ours=_files_of_comparison, force=force)
         own_files(folder, (RESULTS, TABLE, PAGE))
-        return _compare(plans, folder, display)
+        return _compare(plans, folder, display, address)
 
 
 def _files_of_comparison(folder: Path) -> Collection[str] | None:
@@ -65,7 +66,7 @@ def _is_comparison(folder: Path) -> bool:
     return True
 
 
-def _compare(plans: Sequence[RunPlan], out: Path, display: Display) -> Comparison:
+def _compare(plans: Sequence[RunPlan], out: Path, display: Display, address: str | None) -> Comparison:
     first, by_scenario = plans[0], _by_scenario(plans)
     data = Comparison(
         state="running",
@@ -80,8 +81,9 @@ def _compare(plans: Sequence[RunPlan], out: Path, display: Display) -> Compariso
     found: dict[str, ScenarioResults] = {}
     for name, mine in by_scenario.items():
         with _part(out / name) as folder:
-            finished = [_run(plan, folder, display, f"{name}: run {number + 1} of {len(mine)}") for number, plan in enumerate(mine)]
-            found[name] = _scenario_results(finished, folder, display)
+            titles = (f"{name}: run {number} of {len(mine)}" for number in range(1, len(mine) + 1))
+            finished = [_run(plan, folder, display, title, address) for plan, title in zip(mine, titles, strict=True)]
+            found[name] = _scenario_results(finished, folder, display, address)
     data = data.model_copy(update={"state": "done", "scenarios": found})
     write_json(out / RESULTS, data.model_dump())
     with written(out / TABLE):
@@ -110,7 +112,7 @@ def _part(folder: Path) -> Iterator[Path]:
     yield folder
 
 
-def _run(plan: RunPlan, folder: Path, display: Display, title: str) -> RunDirectory:
+def _run(plan: RunPlan, folder: Path, display: Display, title: str, address: str | None) -> RunDirectory:
     """The run of ``plan``: carried out, or as it was finished before."""
     place = folder / f"{plan.agent}-{plan.seed}"
     run = _finished(place, plan)
@@ -118,7 +120,7 @@ def _run(plan: RunPlan, folder: Path, display: Display, title: str) -> RunDirect
         return run
     display.note(f"{title}: {plan.agent}, seed {plan.seed}")
     with RunDirectory.create(place, plan, force=True) as run:
-        run_to_results(run, display, with_references=False)
+        run_to_results(run, display, with_references=False, address=address)
     if run.state != "done":
         raise QumosError(f"interrupted; continue with the same command and --force, finished runs in {folder.parent} are kept")
     return run
@@ -133,14 +135,15 @@ def _finished(folder: Path, plan: RunPlan) -> RunDirectory | None:
     return run if same and run.state == "done" else None
 
 
-def _scenario_results(runs: Sequence[RunDirectory], folder: Path, display: Display) -> ScenarioResults:
+def _scenario_results(runs: Sequence[RunDirectory], folder: Path, display: Display, address: str | None) -> ScenarioResults:
     plan = runs[0].plan
     by_agent: dict[str, list[RunDirectory]] = {}
     for run in runs:
         by_agent.setdefault(run.plan.agent, []).append(run)
     entrants = [Entrant(baseline.name, baseline.design, baseline.limits) for baseline in baselines(plan.scenario)]
+    cache = sound_cache(str(folder / CACHE), display)
     with (
-        EvaluationPool(plan.scenario, plan.workers, sound_cache(str(folder / CACHE), display)) as pool,
+        open_pool(plan.scenario, plan.workers, cache, address=address, limit=plan.evaluation_limit) as pool,
         display.work(f"{plan.scenario.name}: scoring the hand-made designs", len(entrants) * plan.test_seeds) as work,
     ):
         hand_made = score(pool, entrants, plan.test_seeds, work.at)
