@@ -566,7 +566,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(
         for path, data in contents(exported / "bundle").items():
             (folder / name / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / name / path).write_bytes(data)
-    victim = next((folder / "damaged").glob("owner/*.json"))
+    victim = folder / "damaged" / "owner" / "head.json"
     victim.write_bytes(victim.read_bytes()[:-3] + b"7]}")
     train = Workload(load_scenario("tiny.toml")).protocol.draws(0)[0].train
     (folder / "all.txt").write_text("\n".join(map(str, train)))

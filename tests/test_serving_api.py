@@ -190,6 +190,7 @@ def test_the_page_needs_nothing_from_elsewhere(live: Deployment) -> None:
     assert "width=device-width" in page() and live.key not in page() and "aurora" not in page()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [1200, 360])
 def test_the_page_in_a_browser(live: Deployment, width: int, tmp_path: Path) -> None:

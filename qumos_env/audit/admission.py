@@ -250,7 +250,8 @@ def _reason(scenario: Scenario, figures: dict[str, float]) -> str:
         return f"correlation with the test split below {MIN_TEST_CORRELATION}"
     if figures["trivial_reward"] > MAX_TRIVIAL_SHARE * figures["best_reward"]:
         return "one idle gate earns more than half of the best known reward"
-    if scenario.threat.thief == "rational" and figures["advantage"] < MIN_ADVANTAGE:
+    stealing = scenario.reward.theft or scenario.reward.weight("extraction")
+    if stealing and scenario.threat.thief == "rational" and figures["advantage"] < MIN_ADVANTAGE:
         return "nothing worth stealing: the best known model is not two standard errors above the control"
     if scenario.reward.theft and scenario.threat.thief == "rational":
         if figures["loot_worth"] < MIN_LOOT_WORTH or figures["loot_errors"] < MIN_LOOT_ERRORS:
