@@ -117,6 +117,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1800.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    # So that a request to end takes the cluster along, which is in process groups of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, head(1) as one:
         soak = Soak(one, Path(folder), given.seed)
         try:

@@ -121,6 +121,16 @@ else:
 """
 
 
+def test_the_commands_of_the_page_are_ones_that_there_are() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"python -m training (\w+ [^#\n`]*)", page)
+    assert len(commands) >= 3
+    for command in commands:
+        check_command(shlex.split(command.replace("--address ...", "--address auto")))
+    listed = set(re.findall(r"^\| `([\w.]+)` \|", page, re.M))
+    assert listed == {path.name for path in DEPLOY.iterdir()}
+
+
 class TestSlurm:
     """The scripts, with `srun` and `scontrol` that write down what they are asked."""
 

@@ -33,6 +33,8 @@ from .source import Source, source
 
 NOTICE_SECONDS = 30.0
 """Between two warnings that there is no room for a single worker."""
+UNFIT = 3
+"""Workers in a row that cannot be made before the search ends: one may have begun on a node that was just going."""
 _LOG = logging.getLogger(__name__)
 _NODE_DEATH = re.compile(r"node (has )?(died|was (terminated|dead))|node .*(unexpected|lost)|preempt", re.IGNORECASE)
 _numbers = itertools.count(1)
@@ -111,6 +113,7 @@ class ClusterPool(EvaluationPool):
         self._shared = self._open.enter_context(shared_cache(cache))
         self._rows = Evaluator(scenario).workload.digest
         self._noticed = time.monotonic()
+        self._unfit = 0
 
     def _start(self) -> Worker:
         kind = ray.remote(self.evaluating).options(
@@ -143,19 +146,26 @@ class ClusterPool(EvaluationPool):
         except ray.exceptions.RayActorError as error:
             reason = _reason(error)
             if not worker.ready and "Error" in reason:
-                raise QumosError(f"a worker{_place(error)} cannot be made: {reason} (every node needs the same packages)") from error
+                self._count_unfit(f"a worker{_place(error)} cannot be made: {reason} (every node needs the same packages)")
             return Death(reason, blameless=bool(_NODE_DEATH.search(str(error))))
         except ray.exceptions.RuntimeEnvSetupError as error:
-            raise QumosError(f"the code does not reach the workers: {one_line(error)}") from error
+            self._count_unfit(f"the code does not reach the workers: {one_line(error)}")
+            return Death(one_line(error), blameless=True)
         except ray.exceptions.RayError as error:
             # What it found is lost, as where the node that held it is gone.
             return Death(one_line(error), blameless=True)
         if isinstance(answer, Greeting):
             self._check(answer)
+            self._unfit = 0
             worker.name = f"{answer.node}/{answer.process}"
             return READY
         assert isinstance(answer, Answer)
         return answer
+
+    def _count_unfit(self, message: str) -> None:
+        self._unfit += 1
+        if self._unfit >= UNFIT:
+            raise QumosError(message)
 
     def _check(self, found: Greeting) -> None:
         where = f"the worker on node {found.node}"
