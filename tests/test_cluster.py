@@ -32,7 +32,7 @@ from qumos_env.errors import QumosError
 from qumos_env.evaluation.cache import EvaluationCache
 from training.rundir import read_trace
 
-pytestmark = pytest.mark.rllib
+pytestmark = [pytest.mark.slow, pytest.mark.rllib]
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIO = load_scenario("iris-smoke")
 DESIGNS = [baseline.design for baseline in baselines(SCENARIO) if baseline.limits]

@@ -131,6 +131,7 @@ def test_the_commands_of_the_page_are_ones_that_there_are() -> None:
     assert listed == {path.name for path in DEPLOY.iterdir()}
 
 
+@pytest.mark.slow
 class TestSlurm:
     """The scripts, with `srun` and `scontrol` that write down what they are asked."""
 

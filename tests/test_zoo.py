@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agents.ask_tell
-import agents.pool
+import agents.pool.local
 from agents import AGENTS, SearchSummary, SearchTask, Trial, load_agent
 from agents.architecture import centralised
 from agents.ask_tell import Proposal, run_ask_tell
@@ -29,7 +29,8 @@ from agents.nsga2 import NSGA2Searcher
 from agents.nsga2 import Settings as NSGA2Settings
 from agents.objectives import Objectives, non_dominated, objectives
 from agents.partition import partitions, placements
-from agents.pool import EvaluationPool, Job, evaluate
+from agents.pool import Job, LocalPool, Pending
+from agents.pool.jobs import evaluate
 from agents.protocol import EPISODES_PER_BUDGET, Ledger, Outcome, full_draws, possible_draws
 from agents.racing import Ladder
 from agents.sequences import balanced_actions, genome_of, play
@@ -100,6 +101,7 @@ class PlantedEvaluator:
     """Knows what was planted; noisier with few draws; counts trained models, and refuses what has an H on qubit 0."""
 
     trained = 0
+    hits = 0
 
     def __init__(self, scenario: Scenario, cache: str | None = None) -> None:
         self.scenario = scenario
@@ -121,7 +123,7 @@ class PlantedEvaluator:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[PlantedEvaluator]:
     """Pools without workers use the stub evaluator."""
-    monkeypatch.setattr(agents.pool, "Evaluator", PlantedEvaluator)
+    monkeypatch.setattr(agents.pool.local, "Evaluator", PlantedEvaluator)
     monkeypatch.setattr(PlantedEvaluator, "trained", 0)
     return PlantedEvaluator
 
@@ -155,7 +157,7 @@ def small(agent: str, seed: int = 0, budget: int = 24, **over: object) -> Search
     return task_of(agent, MANY_DRAWS, budget, seed, **({"racing": True} if agent in RACING else {}), **over)
 
 
-class LazyPool(EvaluationPool):
+class LazyPool(LocalPool):
     """Evaluates when somebody wants the result, the latest first: as if worker processes were done in another order."""
 
     def submit(self, job: Job) -> Any:
@@ -165,12 +167,12 @@ class LazyPool(EvaluationPool):
         return one
 
 
-class _Lazy(agents.pool.Pending):
+class _Lazy(Pending):
     def result(self) -> Outcome:
         pool: Any = self._pool
-        pool._local = pool._local or PlantedEvaluator(pool.scenario)
+        pool._evaluator = pool._evaluator or PlantedEvaluator(pool.scenario)
         for one in reversed(pool._open):
-            one.answer = evaluate(pool._local, one.job)
+            one.answer = evaluate(pool._evaluator, one.job).result
         pool._open = []
         assert isinstance(self.answer, Outcome)
         return self.answer
@@ -206,7 +208,7 @@ class TestEveryAgent:
         trace = essence(run(agent, small(agent))[0])
         assert essence(run(agent, small(agent))[0]) == trace
         assert essence(run(agent, small(agent, seed=1))[0]) != trace
-        monkeypatch.setattr(agents.ask_tell, "EvaluationPool", LazyPool)
+        monkeypatch.setattr(agents.ask_tell, "open_pool", lambda scenario, workers, *_, **__: LazyPool(scenario, workers))
         assert essence(run(agent, small(agent))[0]) == trace
 
     def test_an_interrupted_search_goes_on_to_the_same_trace(self, agent: str, fake: type[PlantedEvaluator]) -> None:
@@ -255,7 +257,7 @@ def _needs_ray(name: str) -> bool:
 def by_chance() -> float:
     """What random search finds of what was planted: the mean worth of its ten best."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(agents.pool, "Evaluator", PlantedEvaluator)
+    patch.setattr(agents.pool.local, "Evaluator", PlantedEvaluator)
     best = ten_best(run("random", task_of("random", WIDE, 120))[0])
     patch.undo()
     return best
@@ -604,7 +606,7 @@ def test_a_missing_library_names_its_extra(agent: str, library: str, monkeypatch
 
 
 def test_the_stub_is_used(fake: Callable[..., Any]) -> None:
-    assert agents.pool.Evaluator is fake
+    assert agents.pool.local.Evaluator is fake
 
 
 class TestRuns:
