@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .rundir import RunDirectory
 
 app = typer.Typer(name="training", help="Search for designs with agents, and compare agents.", no_args_is_help=True, add_completion=False)
+tables = typer.Typer(help="Tables of all designs of a small scenario.", no_args_is_help=True)
+app.add_typer(tables, name="table")
 
 ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a built-in scenario or path of a TOML file.")]
 BudgetOption = Annotated[int, typer.Option(help="Designs to evaluate; with K draws each, this is K times as many trained models.", min=1)]
@@ -167,6 +169,22 @@ def compare(
     title = f"{data['scenario']}: test reward after {budget} designs, {seeds} runs each"
     display.out.print(comparison_table(title, comparison.HEADINGS, comparison.comparison_rows(data)))
     display.out.print(f"curves: {out / comparison.PLOT}", soft_wrap=True, markup=False)
+
+
+@tables.command("make")
+def make(
+    scenario: Annotated[str, typer.Argument(help="Name of a built-in scenario or path of a TOML file; a small one.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the table; new, or one to go on with.")],
+    seeds: Annotated[int, typer.Option(help="Evaluation seeds: the scenario's and those that follow it.", min=1)] = 2,
+    workers: WorkersOption = DEFAULT_WORKERS,
+) -> None:
+    """Evaluate every design of a scenario; killed at any time, the same command goes on."""
+    from qumos_env import load_scenario
+
+    from .table_maker import make_table
+
+    manifest = make_table(load_scenario(scenario), seeds, workers, out, Display())
+    typer.echo(f"wrote {out}: {manifest.designs:,} designs, {len(manifest.seeds)} seeds")
 
 
 def _finish(run: RunDirectory, display: Display, as_json: bool) -> None:

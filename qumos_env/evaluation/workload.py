@@ -22,6 +22,7 @@ from .queries import Questions
 from .surrogates import LABELS, Kernels, label_goal, raw_kernels, unaided
 
 Rows = Literal["search", "test"]
+ROWS: tuple[Rows, ...] = ("search", "test")
 
 
 @dataclass(frozen=True)
