@@ -24,6 +24,7 @@ from typing import Literal
 
 from qumos_env import Design, Evaluator
 from qumos_env.errors import EvaluationFailure, QumosError, one_line
+from qumos_env.evaluation.table_evaluator import evaluator_of
 from qumos_env.scenario import Scenario, parse_scenario
 
 from .protocol import Outcome
@@ -74,7 +75,7 @@ def serve(connection: Connection, scenario: dict[str, object], cache: str | None
             answer: Outcome | Exception
             try:
                 # Not before the first job, so that an error reaches whoever waits for its result.
-                evaluator = evaluator or Evaluator(parse_scenario(scenario), cache=cache)
+                evaluator = evaluator or evaluator_of(parse_scenario(scenario), cache=cache)
                 answer = evaluate(evaluator, job)
             except Exception as error:
                 # Whatever it is, it is raised again where the result is asked for. Not every exception travels.
@@ -169,7 +170,8 @@ class EvaluationPool:
 
     def __init__(self, scenario: Scenario, workers: int, cache: str | None = None) -> None:
         self.scenario = scenario
-        self.workers = workers
+        # What is looked up takes less time than the way to a worker.
+        self.workers = workers if scenario.table is None else 0
         self.cache = cache
         self._waiting: deque[Pending] = deque()
         self._workers: list[_Worker] = []
@@ -188,7 +190,7 @@ class EvaluationPool:
             self._waiting.append(pending)
             self._assign()
         else:
-            self._local = self._local or Evaluator(self.scenario, cache=self.cache)
+            self._local = self._local or evaluator_of(self.scenario, cache=self.cache)
             pending.answer = evaluate(self._local, job)
         return pending
 

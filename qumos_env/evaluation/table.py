@@ -122,17 +122,21 @@ class Table:
     def _places(self) -> dict[bytes, int]:
         return {row.tobytes(): number for number, row in enumerate(self.hashes)}
 
-    def place(self, design: Design) -> int:
-        """The row of ``design``.
+    def has(self, design: Design) -> bool:
+        """Whether ``design`` is in the table."""
+        return _key(design.hash) in self._places
+
+    def place(self, design_hash: str) -> int:
+        """The row of the design of that hash.
 
         Raises:
             QumosError: the table has no such design.
         """
         try:
-            return self._places[bytes.fromhex(design.hash[: 2 * HASH_BYTES])]
-        except KeyError:
+            return self._places[_key(design_hash)]
+        except (KeyError, ValueError):
             name = self.scenario.name
-            raise QumosError(f"the table of {name} has no design {design.hash[:8]}: it has those that the actions of {name} reach") from None
+            raise QumosError(f"the table of {name} has no design {design_hash[:8]}: it has those that the actions of {name} reach") from None
 
     def episode(self, place: int) -> tuple[int, ...]:
         """The actions that build the design in row ``place``."""
@@ -152,6 +156,10 @@ class Table:
     def regret(self, place: int) -> float:
         """By how much the design in row ``place`` falls short of the optimum."""
         return float(self.rewards[self.best] - self.rewards[place])
+
+
+def _key(design_hash: str) -> bytes:
+    return bytes.fromhex(design_hash[: 2 * HASH_BYTES])
 
 
 def packed(episodes: Sequence[Sequence[int]]) -> np.ndarray:
