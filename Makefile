@@ -23,7 +23,7 @@ $(STAMP): setup.cfg constraints.txt
 	@python="$(PYTHON)"; if [ -z "$$python" ]; then \
 		echo "Python 3.11 or newer with the venv module is needed; name it with: make PYTHON=/path/to/python" >&2; exit 2; fi; \
 		"$(BIN)/python" -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install -e '.[rllib,optuna,pymoo,test,dev,serve,data,vendors]' -c constraints.txt
+	$(BIN)/python -m pip install -e '.[rllib,optuna,pymoo,compare,test,dev,serve,data,vendors]' -c constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## train an agent for some minutes and export its best design

@@ -41,7 +41,7 @@ class Settings(SearcherSettings):
     """
 
     opening: Count = 20
-    hottest: Temperature = 0.05
+    hottest: Temperature = 0.02
     coldest: Temperature = 0.002
     cooling: Annotated[float, Field(gt=0, lt=1)] = 0.98
     mutations: Annotated[float, Field(ge=1, le=10_000)] = 1.2

@@ -73,7 +73,8 @@ class Ansatz:
         steps: list[Gate | tuple[Block, int, tuple[int, ...]]] = [*across[: self.cuts]]
         # Layer by layer over all parts, so that an agent that imitates the sequence sees the parts treated alike.
         for block in [*ry_cz_blocks(self.layers), *([MASK] if self.masked else [])]:
-            steps += [(block.fitted(qubits), part, qubits) for part, qubits in enumerate(parts)]
+            fitted = [(block.fitted(qubits), part, qubits) for part, qubits in enumerate(parts)]
+            steps += [step for step in fitted if step[0].gates(step[2])]
         return steps
 
     def design(self, partition: Sequence[int], providers: Sequence[str]) -> Design:

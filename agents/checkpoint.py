@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,16 @@ def load(path: Path, learners: LearnerGroup) -> dict[str, float]:
     # Without its sequence number, which would have RLlib keep the weights of a fresh network.
     learners.set_state({COMPONENT_LEARNER: {part: learner[part] for part in (COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER)}})
     return own.numbers
+
+
+def load_weights(path: Path, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights alone of what ``save`` wrote, for a network with weights of the shapes of ``like``.
+
+    Raises:
+        QumosError: the file cannot be read or is not of this network.
+    """
+    arrays = _read(path, size=3 * sum(value.nbytes for value in like.values()) + _SPARE)
+    return {name: _take(path, arrays, f"{_WEIGHTS}/{name}", value) for name, value in like.items()}
 
 
 def _read(path: Path, size: int) -> dict[str, np.ndarray]:

@@ -82,7 +82,11 @@ class DesignPPO(DesignSearch, PPO):
 
 def configuration(task: SearchTask, settings: Settings) -> DesignPPOConfig:
     """How the agent is built for ``task``."""
-    config = configure(DesignPPOConfig(), task, settings.hidden)
+    return configured(configure(DesignPPOConfig(), task, settings.hidden), settings)
+
+
+def configured(config: DesignPPOConfig, settings: Settings) -> DesignPPOConfig:
+    """``config`` with the ``settings`` of training."""
     config.training(
         lr=settings.learning_rate,
         gamma=1.0,

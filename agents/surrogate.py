@@ -27,7 +27,7 @@ from .sequences import balanced_actions, genome_of, played
 from .settings import Count, RacingSettings, Share, Weight
 
 AGENT = "surrogate"
-REFIT_GROWTH = 0.05
+REFIT_GROWTH = 0.1
 """The ensemble is fitted again when there are so many more designs, as a share: the time for it stays in proportion."""
 
 

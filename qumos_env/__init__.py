@@ -12,6 +12,7 @@ from .registration import register_all
 
 if TYPE_CHECKING:
     from .design import Design
+    from .env.context_env import ContextEnv
     from .env.design_env import DesignEnv
     from .evaluation.evaluator import Evaluation, Evaluator
     from .model.estimator import DistributedQNN
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _EXPORTS = {
+    "ContextEnv": "env.context_env",
     "Design": "design",
     "DesignEnv": "env.design_env",
     "DistributedQNN": "model.estimator",
@@ -31,6 +33,7 @@ _EXPORTS = {
     "load_scenario": "scenario",
 }
 __all__ = [
+    "ContextEnv",
     "Design",
     "DesignEnv",
     "DistributedQNN",

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import agents.pool
 from agents import AGENTS, Agent, SearchSummary, SearchTask, Trial, load_agent, register_agent
 from agents.ask_tell import Proposal, run_ask_tell
-from agents.baselines import baselines, starting_points
+from agents.baselines import Ansatz, baselines, starting_points
 from agents.evolution import EvolutionSearcher
 from agents.evolution import Settings as EvolutionSettings
 from agents.mutations import mutate
@@ -32,6 +32,7 @@ from agents.registry import declared
 from agents.sequences import balanced_actions, canonical, genome_of, play
 from agents.settings import AgentSettings, Count, parse_overrides, parse_settings
 from qumos_env import Design, load_scenario
+from qumos_env.design import Gate
 from qumos_env.env.actions import Action, DesignState
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.records import parse
@@ -181,11 +182,27 @@ class TestBaselines:
     def test_digits_have_all_of_them(self) -> None:
         found = {baseline.name: baseline for baseline in baselines(load_scenario("digits-theft"))}
         cuts = [f"{cut}-{layers}" for cut in ("contiguous", "interleaved") for layers in (1, 2, 3)]
-        assert set(found) == {"encode-only", "centralised-1", "centralised-2", "centralised-3", *cuts}
+        pairs = ["masked-pair-1", "masked-pair-2"]  # with three layers the mask is beyond the gate budget
+        assert set(found) == {"encode-only", "centralised-1", "centralised-2", "centralised-3", *cuts, *pairs}
         assert all(found[name].limits and found[name].actions for name in cuts)
         assert not found["centralised-1"].limits and found["centralised-1"].actions is None
         assert found["interleaved-1"].design.partition == (0, 1) * 4
-        assert len(starting_points(load_scenario("digits-theft"))) == 6
+        assert len(starting_points(load_scenario("digits-theft"))) == 8
+
+    def test_a_masked_pair_turns_every_qubit_before_it_is_measured(self) -> None:
+        found = {baseline.name: baseline for baseline in baselines(load_scenario("digits-theft"))}
+        plain, masked = found["interleaved-2"].design, found["masked-pair-2"].design
+        assert masked.partition == plain.partition and masked.assignment == plain.assignment
+        assert sorted(set(masked.gates) - set(plain.gates)) == [Gate("rx", (qubit,)) for qubit in range(8)]
+        assert all(part.gates[-1].gate.name == "rx" for part in masked.parts)
+
+    def test_parts_of_one_qubit_have_no_entanglers(self) -> None:
+        scenario = load_scenario("iris-smoke")
+        actions = Ansatz(2).actions(scenario, (0, 0, 0, 1), (0, 1))
+        assert actions is not None
+        design = DesignState(scenario).replay(actions).design()
+        assert design == Ansatz(2).design((0, 0, 0, 1), scenario.provider_names)
+        assert [placed.gate.name for placed in design.parts[1].gates] == ["ry"] * 3
 
     def test_designs_beyond_the_gate_budget_are_left_out(self) -> None:
         names = [baseline.name for baseline in baselines(scenario_with(max_gates=10))]

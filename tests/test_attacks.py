@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import HOLDS_PARITY, gates, parity_file, planted_scenario
+from planted import HOLDS_PARITY, gates, modest, parity_file, planted_scenario
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
@@ -58,12 +58,13 @@ def parity_evaluation(parity: Scenario) -> Evaluation:
     return Evaluator(parity).evaluate(HOLDS_PARITY)
 
 
-def test_what_one_provider_holds_alone_is_stolen(parity_evaluation: Evaluation) -> None:
+def test_what_one_provider_holds_alone_is_stolen(parity_evaluation: Evaluation, parity: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     """The part of aurora is the model: its thief is as good as the owner, above what its rows and the answers give without loot."""
     assert parity_evaluation.accuracy > 0.95
     assert parity_evaluation.thieves["aurora/frozen-head"] >= parity_evaluation.accuracy - 0.07
     assert parity_evaluation.theft >= parity_evaluation.accuracy - 0.05
-    assert parity_evaluation.theft_gain > 0.05
+    modest(monkeypatch)
+    assert Evaluator(parity).evaluate(HOLDS_PARITY).theft_gain > 0.05
 
 
 def test_a_part_without_information_gives_its_thief_nothing(parity_evaluation: Evaluation) -> None:
@@ -384,6 +385,7 @@ def test_controls_do_not_depend_on_the_design(parity: Scenario, parity_evaluatio
 
 def test_the_control_is_the_best_on_tuning_rows(parity: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: one control is right on the tuning rows and wrong elsewhere, another the other way round."""
+    modest(monkeypatch)
     workload = Workload(parity)
     draws = workload.draws(0, "search")
     by_targets = {draw.raw_targets.tobytes(): draw for draw in draws}

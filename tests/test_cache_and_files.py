@@ -72,6 +72,18 @@ def test_a_cache_pickles(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(cache)).get("key") == "value"
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_memory_is_bounded(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest entries go; those of a file can still be had."""
+    monkeypatch.setattr("qumos_env.evaluation.cache.MOST_IN_MEMORY", 3)
+    cache = EvaluationCache(tmp_path / "cache.sqlite" if kept else None)
+    for number in range(6):
+        cache.put(str(number), f"value {number}")
+    assert list(cache._memory) == ["3", "4", "5"]
+    assert cache.get("0") == ("value 0" if kept else None) and cache.get("5") == "value 5"
+    assert len(cache._memory) == 3
+
+
 def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
     """Not SQLite, a folder, a path under a file: one line, and the file is left alone."""
     text = tmp_path / "notes.txt"

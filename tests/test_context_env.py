@@ -22,7 +22,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 from qumos_env.design import Design
 from qumos_env.design.gates import REGISTRY
 from qumos_env.env.actions import Action, action_table
-from qumos_env.env.context_env import ContextEnv, FlatContext, flat_context_env, play
+from qumos_env.env.context_env import ContextEnv, FlatContext, demonstrate, flat_context_env, play
 from qumos_env.env.design_env import DesignEnv
 from qumos_env.env.observation import provider_figures
 from qumos_env.env.padding import PaddedTable, Padding, design_of_context_actions, padded_table
@@ -239,6 +239,7 @@ def test_the_observation_entry_by_entry() -> None:
         *(2 / 10, 40 / 140, 15 / 65, 2 / 102, 0.1 / 0.2, 1, 0, 0),
     ]
     expected["gates"][:] = 1
+    expected["encoding"][:] = [1, 0, 0, 0, 1, 0, 1 / 2]
     expected["threat"][:] = [1, 1, 0, 0, 0, 0, 3 / 8, 2 / 102, 1 / 3, 0, 7 / 57, 0, 0, 0]
     expected["weights"][:] = [0.6, 0.4, 0, 0, 0, 0, 0, 0, 0]
     for number, provider in enumerate(scenario.providers):
@@ -262,6 +263,7 @@ def test_what_is_handed_out_is_the_callers_own() -> None:
 
 def test_the_flat_observation_is_all_entries_in_order() -> None:
     env = flat_context_env(scenarios=[TINY])
+    assert isinstance(env, FlatContext)
     named, flat = env.env.reset(seed=0)[0], env.reset(seed=0)[0]
     assert set(flat) == {"observations", "action_mask"} == set(env.observation_space.spaces)
     assert flat["observations"].shape == env.observation_space["observations"].shape and flat["observations"].dtype == np.float32
@@ -285,6 +287,17 @@ def test_scenarios_are_drawn_with_the_seed_of_reset() -> None:
     onwards = [env.reset()[1]["scenario"] for _ in range(8)]
     env.reset(seed=3)
     assert onwards == [env.reset()[1]["scenario"] for _ in range(8)]
+
+
+def test_a_seed_that_is_given_again_and_again_counts_once() -> None:
+    """RLlib does that; every other environment of Gymnasium is to start anew."""
+    env, plain = (flat_context_env(scenarios=[TINY, OTHER], seed_once=once) for once in (True, False))
+    drawn = [env.reset(seed=3)[1]["scenario"] for _ in range(12)]
+    assert set(drawn) == {"tiny", "other"} and len({plain.reset(seed=3)[1]["scenario"] for _ in range(12)}) == 1
+    plain.reset(seed=3)
+    assert drawn[1:] == [plain.reset()[1]["scenario"] for _ in drawn[1:]]
+    env.reset(seed=4)
+    assert drawn == [env.reset(seed=3)[1]["scenario"] for _ in drawn]
 
 
 def test_an_option_fixes_the_scenario() -> None:
@@ -427,6 +440,33 @@ def test_play_designs_zero_shot() -> None:
     scenario.check_design(design)
     assert design == design_of_context_actions(scenario, info["context_actions"])
     assert info["evaluation"]["reward"] == Evaluator(scenario).evaluate(design).reward
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_demonstrations_are_what_an_episode_would_have_been(flat: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an evaluation."""
+    scenario = parse_scenario(OTHER)
+    actions = uniform_actions(scenario, np.random.default_rng(3))
+    env: Any = flat_context_env(scenarios=[OTHER]) if flat else ContextEnv([OTHER])
+    observation, _ = env.reset()
+    expected = []
+    for action in padded_table().from_own(scenario, actions):
+        expected.append(observation)
+        observation, *_ = env.step(action)
+    monkeypatch.setattr(Evaluator, "evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    seen, taken = demonstrate(env, OTHER, actions)
+    assert data_equivalence(seen, expected, exact=True) and padded_table().to_own(scenario, taken) == actions
+    with pytest.raises(QumosError, match=r"action 0 of the trace, finish, is masked in scenario other"):
+        demonstrate(env, OTHER, actions[-1:])
+    with pytest.raises(QumosError, match="demonstrations need a ContextEnv"):
+        demonstrate(_Deaf(TINY), TINY, [])
+
+
+class _Deaf(DesignEnv):
+    """One that takes any option."""
+
+    def reset(self, **_: Any) -> Any:
+        return super().reset()
 
 
 def test_renderings_name_the_scenario() -> None:

@@ -113,7 +113,8 @@ def test_wheel_metadata(wheel: Path):
         scripts = archive.read("qumos_env-0.1.0.dist-info/entry_points.txt").decode()
         assert archive.read("qumos_env-0.1.0.dist-info/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert "Requires-Python: >=3.11" in metadata
-    assert set(re.findall(r"^Provides-Extra: (.*)$", metadata, re.M)) == {"rllib", "serve", "data", "vendors", "test", "dev"}
+    extras = {"rllib", "optuna", "pymoo", "compare", "serve", "data", "vendors", "test", "dev"}
+    assert set(re.findall(r"^Provides-Extra: (.*)$", metadata, re.M)) == extras
     required = set(re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, re.M))
     assert "networkx" in required and "ray" not in required and not {name for name in required if name.startswith("cirq-")} - {"cirq-core"}
     assert "qumos = qumos_env.cli:main" in scripts

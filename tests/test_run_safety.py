@@ -127,8 +127,8 @@ class TestFoldersOfOthers:
             assert "other content" in one_error(capfd)
         assert content(folder) == before
 
-    def test_a_foreign_compare_json_neither(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        (tmp_path / "compare.json").write_text('{"state": "running"}')
+    def test_a_foreign_results_json_neither(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "results.json").write_text('{"state": "running"}')
         (tmp_path / "random-0").mkdir()
         before = content(tmp_path)
         assert run_app(app, ["compare", "-s", "iris-smoke", "-a", "random", "--out", str(tmp_path), "--force"]) == 2
@@ -178,11 +178,11 @@ class TestFoldersOfOthers:
     def test_links_in_a_comparison_neither(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         out, elsewhere = tmp_path / "compared", tmp_path / "elsewhere"
         out.mkdir()
-        (out / "compare.json").write_text('{"kind": "comparison", "schema_version": 1}')
+        (out / "results.json").write_text('{"kind": "comparison", "schema_version": 2}')
         elsewhere.write_bytes(b"a month of work")
-        (out / "compare.png").symlink_to(elsewhere)
+        (out / "comparison.html").symlink_to(elsewhere)
         assert run_app(app, ["compare", "-s", "iris-smoke", "-a", "random", "--out", str(out), "--force"]) == 2
-        assert "compare.png: a link" in one_error(capfd)
+        assert "comparison.html: a link" in one_error(capfd)
         assert elsewhere.read_bytes() == b"a month of work"
 
 
@@ -232,8 +232,9 @@ class TestLock:
         with held(out):
             assert run_app(app, [*command, "--force"]) == 2
             assert "another process works on it" in one_error(capfd)
-        with held(out / "random-0"):
-            (out / "random-0" / "run.json").write_bytes((out / "random-0" / "run.json").read_bytes().replace(b'"done"', b'"searching"'))
+        run = out / "iris-smoke" / "random-0"
+        with held(run):
+            (run / "run.json").write_bytes((run / "run.json").read_bytes().replace(b'"done"', b'"searching"'))
             assert run_app(app, [*command, "--force"]) == 2
         assert run_app(app, [*command, "--force"]) == 0
 
@@ -302,12 +303,12 @@ class TestData:
         command = ["compare", "-s", str(scenario), "-a", "random", "--seeds", "1", "--budget", "3", "--workers", "0", "--out", str(out)]
         command += ["--contenders", "2", "--test-seeds", "2", "--force"]
         assert run_app(app, command) == 0
-        first = (out / "random-0" / "trace.jsonl").stat().st_mtime_ns
+        first = next(out.glob("*/random-0/trace.jsonl")).stat().st_mtime_ns
         assert run_app(app, command) == 0
-        assert (out / "random-0" / "trace.jsonl").stat().st_mtime_ns == first
+        assert next(out.glob("*/random-0/trace.jsonl")).stat().st_mtime_ns == first
         csv_scenario(tmp_path, 111)
         assert run_app(app, command) == 0
-        assert (out / "random-0" / "trace.jsonl").stat().st_mtime_ns != first
+        assert next(out.glob("*/random-0/trace.jsonl")).stat().st_mtime_ns != first
 
     def test_a_run_that_kept_no_digest_goes_on(self, finished: Path) -> None:
         data = json.loads((finished / "run.json").read_text())
@@ -395,7 +396,7 @@ class TestAborts:
             # From now on nothing can be written any more, not even what the run's state is.
             monkeypatch.setattr(training.rundir, "write_text", full)
             ledger = Ledger(task, on_trial, lambda: False)
-            ledger.record(RandomSearcher(task.scenario, 0).ask(), Outcome(0.5, {}))
+            ledger.record(RandomSearcher(task.scenario, 0).ask().actions, Outcome(0.5, {}))
             raise AssertionError("not reached")
 
         tried(search)

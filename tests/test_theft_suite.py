@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import HOLDS_PARITY, gates, named, parity_file, planted_scenario
+from planted import HOLDS_PARITY, gates, modest, named, parity_file, planted_scenario
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
@@ -65,7 +65,7 @@ def accuracy(victim: Service) -> float:
 
 def test_every_tier_and_source_has_a_figure_with_its_control(measurements: dict[str, Measurement], parity: Service) -> None:
     expected = {f"{name}, as-is: accuracy" for name in ("aurora", "borealis")}
-    tiers = (*TIERS, "stacked", "self-trained", "pooled")
+    tiers = (*TIERS, "stacked", "self-trained", "denoised", "pooled")
     expected |= {f"{name}, {tier}{end}: accuracy" for name in ("aurora", "borealis") for tier in tiers for end in ("", " from queries")}
     assert set(measurements) == expected | {"no loot, from queries: accuracy", "best thief: accuracy"}
     scene = Scene(parity)
@@ -110,8 +110,11 @@ def test_who_holds_everything_has_the_model(measurements: dict[str, Measurement]
     assert "aurora" in measurements["best thief: accuracy"].note
 
 
-def test_loot_is_worth_what_few_rows_cannot_tell(make_victim: Callable[..., Service], measurements: dict[str, Measurement]) -> None:
+def test_loot_is_worth_what_few_rows_cannot_tell(
+    make_victim: Callable[..., Service], measurements: dict[str, Measurement], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three labelled rows of a class do not tell the parity; fifteen do, to a thief that guesses a circuit and holds nothing."""
+    modest(monkeypatch)
     victim = make_victim(HOLDS_PARITY, draws={"thief_rows_per_class": 3, "count": 12})
     found = theft.run(victim, [["aurora"]], ["as-is", "frozen-head"], ["labels"], QUICK)
     poor = named(found.measurements)
@@ -426,3 +429,22 @@ def test_a_stolen_tier_needs_a_name_that_exists() -> None:
             ThiefRows(nothing, nothing),
             [(0,)],
         )
+
+
+def test_smoothing_takes_off_noise(parity: Service, make_victim: Callable[..., Service]) -> None:
+    """Planted: scores that are right but for much noise, of classes that squares of features tell, with one class favoured."""
+    scene = Scene(parity)
+    generator = np.random.default_rng(0)
+    truth = scene.truth
+    clean = one_hot(truth, 2) - 0.5
+    draws = []
+    for draw, labels in zip(scene.draws, truth, strict=True):
+        ring = generator.normal(size=(len(labels), 2))
+        ring *= np.where(labels, 0.3, 2.0)[:, None] / np.linalg.norm(ring, axis=1, keepdims=True)
+        draws.append(replace(draw, raw_targets=ring))
+    noisy = clean + generator.normal(0, 1.0, clean.shape) + np.array([2.0, 0.0])
+    planted = Scene(parity)
+    planted.__dict__["draws"] = tuple(draws)
+    before = planted.outcome(noisy).test.mean()
+    after = planted.denoised(planted.outcome(noisy)).test.mean()
+    assert before < 0.65 and after > 0.9

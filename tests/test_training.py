@@ -22,12 +22,24 @@ from qumos_env.cli import run as run_app
 from qumos_env.design import Gate
 from qumos_env.env.actions import DesignState
 from qumos_env.errors import QumosError
+from qumos_env.registration import scenario_folder
 from training.cli import app
-from training.curves import best_per_design, measured, search_best
+from training.comparison.page import write_page
+from training.comparison.results import AgentRuns, Comparison, ScenarioResults
+from training.comparison.tables import aggregate, markdown
+from training.curves import area_under, best_per_design, measured, search_best, top_ten
 from training.locking import LOCK
-from training.rundir import RunDirectory, read_trace
+from training.rundir import RunDirectory, read_record, read_trace
 from training.scoring import RACE_SEED, TEST_SEED, Entrant, Scored, contenders, paired_difference, race, race_length, score
-from training.statistics import bootstrap_interval, interquartile_mean
+from training.statistics import (
+    aggregate_iqm,
+    bootstrap_interval,
+    improvement_interval,
+    interquartile_mean,
+    performance_profile,
+    probability_of_improvement,
+    stratified_interval,
+)
 from training.stopping import StopRequest
 
 SCENARIO = load_scenario("iris-smoke")
@@ -344,27 +356,108 @@ class TestCompare:
         assert run_app(app, command) == 0
         printed = capsys.readouterr().out
         assert "evolution" in printed and "interleaved-1" in printed
-        names = {path.name for path in out.iterdir()}
-        assert names >= {
-            "compare.json",
-            "compare.png",
-            "random-0",
-            "random-1",
-            "evolution-0",
-            "evolution-1",
-        }
-        data = json.loads((out / "compare.json").read_text())
-        random = data["agents"]["random"]
-        assert len(random["test_rewards"]) == 2 and random["distinct"] == [6, 6]
-        assert random["test_reward"]["low"] <= random["test_reward"]["iqm"] <= random["test_reward"]["high"]
+        assert {path.name for path in out.iterdir()} >= {"results.json", "results.md", "comparison.html", "iris-smoke"}
+        assert {path.name for path in (out / "iris-smoke").iterdir()} >= {"random-0", "random-1", "evolution-0", "evolution-1"}
+        first = read_record(Comparison, out / "results.json")
+        random = first.scenarios["iris-smoke"].agents["random"]
+        assert len(random.winners) == 2 and random.distinct == (6, 6) and random.draws == (12, 12)
+        assert random.curve[0] is not None and len(random.curve) == 6
         # Finished runs are kept, a missing one is made again with the same result.
-        stamp = (out / "random-0" / "trace.jsonl").stat().st_mtime_ns
-        (out / "random-1" / "results.json").unlink()
-        (out / "random-1" / "run.json").unlink()
-        (out / "random-1" / "trace.jsonl").unlink()
-        for name in ("best_design.json", "evaluations.sqlite"):
-            (out / "random-1" / name).unlink()
+        runs = out / "iris-smoke"
+        stamp = (runs / "random-0" / "trace.jsonl").stat().st_mtime_ns
+        for name in ("results.json", "run.json", "trace.jsonl", "best_design.json", "evaluations.sqlite"):
+            (runs / "random-1" / name).unlink()
         assert run_app(app, command) == 2
         assert run_app(app, [*command, "--force"]) == 0
-        assert (out / "random-0" / "trace.jsonl").stat().st_mtime_ns == stamp
-        assert json.loads((out / "compare.json").read_text())["agents"]["random"]["test_rewards"] == random["test_rewards"]
+        assert (runs / "random-0" / "trace.jsonl").stat().st_mtime_ns == stamp
+        again = read_record(Comparison, out / "results.json").scenarios["iris-smoke"].agents["random"]
+        assert again.winners == random.winners and again.curve == random.curve
+
+    def test_two_scenarios_of_one_name_do_not_share_a_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        text = (scenario_folder() / "iris-smoke.toml").read_text()
+        (tmp_path / "1.toml").write_text(text)
+        (tmp_path / "2.toml").write_text(text.replace("schema_version = 1", "schema_version = 1\nseed = 5"))
+        scenarios = [part for number in (1, 2) for part in ("-s", str(tmp_path / f"{number}.toml"))]
+        command = ["compare", *scenarios, "-a", "random", "--out", str(tmp_path / "out")]
+        assert run_app(app, command) == 2
+        assert "two different scenarios are called iris-smoke" in capsys.readouterr().err
+
+
+def comparison(**rewards: list[list[float]]) -> Comparison:
+    """Of agents by their rewards ``[scenarios][runs]``; the hand-made design of every scenario has 0.5."""
+    design = designs(1)[0]
+    plain = Scored("winner", design, True, (Outcome(0.5), Outcome(0.5))).record()
+
+    def runs(values: list[float]) -> AgentRuns:
+        n = len(values)
+        winners = tuple(plain.model_copy(update={"reward": value}) for value in values)
+        ones = (1,) * n
+        return AgentRuns(
+            winners=winners,
+            search_best=(0.0,) * n,
+            distinct=ones,
+            draws=ones,
+            episodes=ones,
+            seconds=(1.0,) * n,
+            top_ten=(0.1,) * n,
+            curve=(None, 0.5),
+        )
+
+    count = len(next(iter(rewards.values())))
+    found = {
+        f"s{number}": ScenarioResults(
+            scenario_hash="0" * 64, draws=2, agents={agent: runs(values[number]) for agent, values in rewards.items()}, hand_made=(plain,)
+        )
+        for number in range(count)
+    }
+    return Comparison(state="done", budget=5, seeds=3, test_seeds=2, command=("x",), versions={}, scenarios=found)
+
+
+class TestAggregate:
+    """Figures over several scenarios."""
+
+    def test_scores_are_in_units_of_the_best(self) -> None:
+        data = comparison(good=[[1.0, 0.5], [0.2, 0.3]], poor=[[0.25, 0.0], [0.1, 0.1]])
+        assert [one.tolist() for one in data.scores("poor")] == [[0.25, 0.0], [0.2, 0.2]]
+        assert [one.tolist() for one in data.reference()] == [[0.5], [1.0]]
+        assert aggregate(data)["good"].mean == pytest.approx(np.mean([0.5, 0.6]))  # the middle two of 0.4, 0.5, 0.6, 1.0
+
+    def test_probability_of_improvement_counts_pairs(self) -> None:
+        generator = np.random.default_rng(0)
+        first, second = ([generator.integers(4, size=5).astype(float) for _ in range(3)] for _ in range(2))
+        counted = [np.mean([(a > b) + 0.5 * (a == b) for a in x for b in y]) for x, y in zip(first, second, strict=True)]
+        found = improvement_interval(first, second, resamples=200)
+        assert found.mean == pytest.approx(np.mean(counted)) and found.low <= found.mean <= found.high
+        assert probability_of_improvement(first, first) == 0.5
+        assert improvement_interval([np.ones(3)], [np.zeros(3)]).low == 1.0
+
+    def test_the_bootstrap_draws_runs_and_keeps_scenarios(self) -> None:
+        """Scenarios far apart, runs close together: the interval knows only the runs."""
+        tasks = [np.array([0.0, 0.01, 0.02]), np.array([1.0, 1.01, 1.02])]
+        found = stratified_interval(tasks, lambda scores: float(np.mean(np.concatenate(scores))))
+        assert found.mean == pytest.approx(0.51) and 0.5 <= found.low < found.mean < found.high <= 0.52
+        assert found == stratified_interval(tasks, lambda scores: float(np.mean(np.concatenate(scores))))
+        assert math.isnan(stratified_interval([np.ones(1)], aggregate_iqm).low)
+
+    def test_a_profile_is_the_share_of_runs_above(self) -> None:
+        profile = performance_profile([np.array([0.1, 0.5]), np.array([0.5, 0.9, 0.9])], np.array([0.0, 0.5, 0.8, 1.0]), resamples=50)
+        assert profile.share.tolist() == pytest.approx([1.0, (0 + 2 / 3) / 2, 1 / 3, 0.0])
+        assert (profile.low <= profile.share).all() and (profile.share <= profile.high).all()
+
+    def test_the_top_ten_count_from_the_start(self) -> None:
+        """Missing ones are 0; looks with few draws do not count."""
+        rewards = [0.5, 0.9, 0.7]
+        trials = [trial(number, design, reward) for number, (design, reward) in enumerate(zip(designs(3), rewards, strict=True))]
+        curve = top_ten(SCENARIO, trials, size=2)
+        assert curve == pytest.approx([0.25, 0.7, 0.8])
+        assert area_under(curve, 3) == pytest.approx(np.mean(curve)) and area_under(curve, 4) == pytest.approx((sum(curve) + 0.8) / 4)
+        glance = trial(3, designs(4)[3], 9.0, draws=1)
+        assert max(top_ten(SCENARIO, [*trials, glance], size=2)) == pytest.approx(0.8)
+
+    def test_tables_and_page_show_every_agent(self, tmp_path: Path) -> None:
+        data = comparison(random=[[0.4, 0.5]], **{"<b>": [[0.8, 0.9]]})
+        text = markdown(data)
+        assert "| <b> | .944 [.889, 1.000] | 1.000 [1.000, 1.000] |" in text and "| random |" in text
+        write_page(data, tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text()
+        assert "&lt;b&gt;" in page and "<td><b></td>" not in page and 'src="http' not in page

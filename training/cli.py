@@ -122,31 +122,33 @@ def report(directory: Annotated[Path, typer.Argument(help="Run directory.")]) ->
 
 @app.command()
 def compare(
-    scenario: ScenarioOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the comparison; new or empty.")],
+    scenario: Annotated[list[str], typer.Option("--scenario", "-s", help="Repeat for several: a name, or the path of a TOML file.")],
     agent: Annotated[list[str], typer.Option("--agent", "-a", help="Repeat for several; default all without Ray: random, evolution.")] = [  # noqa: B006
         "random",
         "evolution",
     ],
-    seeds: Annotated[int, typer.Option(help="Runs per agent, with seeds 0, 1, ...", min=1)] = 3,
+    seeds: Annotated[int, typer.Option(help="Runs per agent and scenario, with seeds 0, 1, ...", min=1)] = 3,
     budget: BudgetOption = 300,
     workers: WorkersOption = DEFAULT_WORKERS,
     warm_start: Annotated[
-        bool, typer.Option("--warm-start/--no-warm-start", help="Whether the agents start from the hand-made designs; the same for all.")
-    ] = False,
+        bool | None,
+        typer.Option("--warm-start/--no-warm-start", help="Whether agents start from the hand-made designs; default: as each is tuned."),
+    ] = None,
     contenders: ContendersOption = 16,
     test_seeds: TestSeedsOption = 5,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare agents at equal budget over several seeds: interquartile mean of the test reward with bootstrap intervals."""
-    from . import compare as comparison
+    """Compare agents over scenarios at equal draws, several runs each: interquartile means of the test reward with bootstrap intervals."""
+    from .comparison.runs import PAGE, TABLE, compare
+    from .comparison.tables import AGGREGATE, HEADINGS, aggregate_rows, scenario_rows
     from .tables import comparison_table
     from .workflow import make_plan
 
     plans = [
         make_plan(
-            scenario=scenario,
+            scenario=problem,
             agent=name,
             budget=budget,
             seed=seed,
@@ -158,17 +160,21 @@ def compare(
             test_seeds=test_seeds,
             overrides={},
         )
+        for problem in dict.fromkeys(scenario)
         for name in dict.fromkeys(agent)
         for seed in range(seeds)
     ]
     display = Display()
-    data = comparison.compare(plans, out, display, force=force)
+    data = compare(plans, out, display, force=force)
     if as_json:
-        _print_json(data)
+        _print_json(data.model_dump())
         return
-    title = f"{data['scenario']}: test reward after {budget} designs, {seeds} runs each"
-    display.out.print(comparison_table(title, comparison.HEADINGS, comparison.comparison_rows(data)))
-    display.out.print(f"curves: {out / comparison.PLOT}", soft_wrap=True, markup=False)
+    for problem, found in data.scenarios.items():
+        title = f"{problem}: test reward after {budget} designs, {seeds} run(s) each"
+        display.out.print(comparison_table(title, HEADINGS, scenario_rows(found)))
+    if len(data.scenarios) > 1:
+        display.out.print(comparison_table("all scenarios, in units of the best of each", AGGREGATE, aggregate_rows(data)))
+    display.out.print(f"tables: {out / TABLE}\nfigures: {out / PAGE}", soft_wrap=True, markup=False)
 
 
 @tables.command("make")

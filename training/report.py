@@ -67,6 +67,7 @@ def write_report(run: RunDirectory) -> None:
         "C* is what a thief reaches with its own rows and nothing stolen.</p>",
         "<h2>Search</h2>",
         image(figure_png(curve), "search rewards"),
+        *_front(results),
         "<h2>Winning design</h2>",
         image(figure_png(drawing), "the winning design"),
         f"<pre>{html.escape(design_text(design))}</pre>",
@@ -88,6 +89,23 @@ def _row(score: Score) -> list[str]:
     measured = (score.accuracy, score.theft, score.control, score.theft_gain, score.membership_auc)
     cost = "-" if score.cost is None else f"{score.cost:.0f}"
     return [score.name, reward, *("-" if value is None else f"{value:.3f}" for value in measured), cost]
+
+
+def _front(results: Results) -> list[str]:
+    if not results.front:
+        return []
+    headings = ("design", "accuracy", "security", "cost", "search reward")
+    rows = [
+        [point.design_hash[:8], f"{point.accuracy:.3f}", f"{point.security:.3f}", f"{point.cost:.0f}", f"{point.reward:.3f}"]
+        for point in results.front
+    ]
+    return [
+        "<h2>Accuracy, security and cost</h2>",
+        table(headings, rows),
+        f"<p>The {len(rows)} designs of this search, measured with all draws, that no other one beats in all three at once; on the search "
+        "rows, so luck is part of it. Security is what resistance to the adversaries adds to the reward. "
+        "The designs themselves are in results.json.</p>",
+    ]
 
 
 def _differences(results: Results) -> list[str]:

@@ -87,6 +87,29 @@ class Score(Record):
         return Range(mean=self.reward, low=low, high=high).interval
 
 
+class FrontPoint(Record):
+    """A design of a search that no other one of it beats in accuracy, security and cost at once.
+
+    Attributes:
+        design, design_hash: the design.
+        accuracy, security, cost: as in ``agents.objectives``, on the search rows, so luck still shows on them.
+        reward: its search reward.
+    """
+
+    design: dict[str, object]
+    design_hash: Name
+    accuracy: Measured
+    security: Measured
+    cost: Measured
+    reward: Measured
+
+    @field_validator("design")
+    @classmethod
+    def _is_a_design(cls, value: dict[str, object]) -> dict[str, object]:
+        Design.from_dict(value)
+        return value
+
+
 class Results(Record):
     """What a run found.
 
@@ -103,6 +126,7 @@ class Results(Record):
         best_hand_made: name of the best one that keeps the limits.
         winner_is_hand_made: name of the hand-made design that the winner is, if it is one.
         winner_minus_best_hand_made, winner_minus_random: mean differences per seed.
+        front: the designs that no other one beats in accuracy, security and cost at once, the most accurate first.
     """
 
     distinct: Whole
@@ -119,6 +143,7 @@ class Results(Record):
     winner_minus_best_hand_made: Range | None = None
     winner_minus_random: Range | None = None
     draws: Whole | None = None
+    front: tuple[FrontPoint, ...] = ()
 
     @property
     def rivals(self) -> list[Score]:

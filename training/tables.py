@@ -11,7 +11,7 @@ from rich.table import Table
 
 from qumos_env.evaluation.statistics import Interval
 
-from .results import Results, Score
+from .results import FrontPoint, Results, Score
 
 HEADINGS = ("design", "reward", "acc.", "stolen", "C*", "gain", "AUC", "cost")
 
@@ -34,6 +34,14 @@ def result_notes(results: Results) -> list[str]:
         f"search: {results.distinct} designs{trained_models(results)} in {results.episodes} episodes, {results.search_seconds:.0f} s, "
         f"best search reward {results.search_best:.3f} (chosen by luck in part; the table is what it is worth)"
     ]
+    if results.front:
+        best, last = results.front[0], results.front[-1]
+        lines.append(
+            f"not beaten in accuracy, security and cost at once: {len(results.front)} designs, from {_point(best)} to {_point(last)}; "
+            "report.html lists them"
+        )
+    if not results.winner.within_limits:
+        lines.append("the winner breaks the limits of the scenario: it is a reference, not a solution")
     if results.winner_is_hand_made is not None:
         lines.append(f"the winner is the hand-made {results.winner_is_hand_made}: the search found nothing better")
     if results.winner_minus_best_hand_made is not None:
@@ -53,6 +61,10 @@ def result_notes(results: Results) -> list[str]:
 def trained_models(results: Results) -> str:
     """How many models the search trained, in brackets; nothing where it did not count."""
     return "" if results.draws is None else f" ({results.draws} trained models)"
+
+
+def _point(point: FrontPoint) -> str:
+    return f"{short(point.accuracy)}/{short(point.security)}/{short(point.cost, '.0f')}"
 
 
 def interval_text(interval: Interval, signed: bool = False) -> str:

@@ -16,6 +16,7 @@ from qumos_env.scenario import Scenario
 
 from .curves import search_best
 from .display import Display, Work, duration
+from .fronts import front_of
 from .results import Range, Results, finite
 from .rundir import RUN, TRACE, RunDirectory, RunPlan, TraceWriter
 from .scoring import Entrant, Scored, best_admissible, contenders, paired_difference, race, race_length, score
@@ -268,6 +269,7 @@ def results_of(
         winner_is_hand_made=next((one.name for one in hand_made if one.design == winner.design), None),
         winner_minus_best_hand_made=lead(best),
         winner_minus_random=lead(random),
+        front=front_of(scenario, trials),
     )
 
 

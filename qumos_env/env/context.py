@@ -34,6 +34,7 @@ SIZES = (
     "head_linear",
     "half_split",
 )
+ENCODING = ("angle", "basis", "amplitude", "rx", "ry", "rz", "angle_range")
 THREAT = (
     "rational",
     "stacked",
@@ -76,6 +77,7 @@ class ContextEncoder:
             "sizes": (len(SIZES),),
             "ladder": (size.shots,),
             "gates": (len(REGISTRY),),
+            "encoding": (len(ENCODING),),
             "threat": (len(THREAT),),
             "weights": (len(WEIGHTS),),
             "providers": (size.providers, PROVIDER_FIGURES + 1),
@@ -92,6 +94,7 @@ class ContextEncoder:
             "sizes": _sizes(scenario, self.table.padding),
             "ladder": [np.log10(shots) / _LARGEST_LADDER for shots in scenario.design.shots],
             "gates": [float(name in scenario.design.gates) for name in REGISTRY],
+            "encoding": _encoding(scenario),
             "threat": _threat(scenario),
             "weights": _weights(scenario),
             "providers": [[1.0, *provider_figures(provider)] for provider in scenario.providers],
@@ -175,6 +178,13 @@ def _sizes(scenario: Scenario, most: Padding) -> list[float]:
         model.head == "linear",
         draws.half_split,
     ]
+
+
+def _encoding(scenario: Scenario) -> list[float]:
+    data = scenario.data
+    low, high = data.angle_range
+    names = [float(name in (data.encoding, data.axis)) for name in ENCODING[:-1]]
+    return [*names, min(1.0, (high - low) / (2 * np.pi))]
 
 
 def _threat(scenario: Scenario) -> list[float]:

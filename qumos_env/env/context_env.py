@@ -52,9 +52,9 @@ class ContextEnv(gym.Env[dict[str, np.ndarray], np.int64]):
 
     ## Observation Space
     `Dict` of named boxes, float32 in [0, 1], and `action_mask`, int8: the design so far (`phase`, `partition`, `assignment`, `progress`,
-    `counts`, `last_action`, `measured`) and the context (`sizes`, `ladder`, `gates`, `threat`, `weights`, `providers`, `data`, `qubits`,
-    `pairs`, `triples`, `correlations`); docs/environments.md lists them entry by entry. What is padded is 0. Descriptors of the data never
-    read the test split. ``FlatContext`` gives the format of ``DesignEnv``.
+    `counts`, `last_action`, `measured`) and the context (`sizes`, `ladder`, `gates`, `encoding`, `threat`, `weights`, `providers`, `data`,
+    `qubits`, `pairs`, `triples`, `correlations`); docs/environments.md lists them entry by entry. What is padded is 0. Descriptors of the
+    data never read the test split. ``FlatContext`` gives the format of ``DesignEnv``.
 
     ## Starting State
     A scenario is drawn with the generator that `reset(seed=...)` seeds, every one as likely, and with `randomise` a variant of it. Then
@@ -243,9 +243,32 @@ class FlatContext(gym.ObservationWrapper[dict[str, np.ndarray], np.int64, dict[s
         return self._inner.action_masks()
 
 
-def flat_context_env(**arguments: Any) -> FlatContext:
-    """``FlatContext`` around a ``ContextEnv`` with these arguments: what is registered as ``qumos/ContextFlat-v0``."""
-    return FlatContext(ContextEnv(**arguments))
+class SeedOnce(gym.Wrapper[dict[str, np.ndarray], np.int64, dict[str, np.ndarray], np.int64]):
+    """Passes a seed of ``reset`` on once, and not again until there is another.
+
+    RLlib's env runners give the same seed before every batch of episodes that they are asked for: all of them would be of one scenario.
+    """
+
+    def __init__(self, env: gym.Env[dict[str, np.ndarray], np.int64]) -> None:
+        super().__init__(env)
+        self._seed: int | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Starts an episode."""
+        fresh = seed != self._seed
+        self._seed = self._seed if seed is None else seed
+        return self.env.reset(seed=seed if fresh else None, options=options)
+
+
+def flat_context_env(*, seed_once: bool = False, **arguments: Any) -> gym.Env[dict[str, np.ndarray], np.int64]:
+    """``FlatContext`` around a ``ContextEnv`` with these arguments: what is registered as ``qumos/ContextFlat-v0``.
+
+    Args:
+        seed_once: for RLlib, see ``SeedOnce``.
+        arguments: of ``ContextEnv``.
+    """
+    flat = FlatContext(ContextEnv(**arguments))
+    return SeedOnce(flat) if seed_once else flat
 
 
 def play(
@@ -272,6 +295,38 @@ def play(
         observation, _, terminated, truncated, info = env.step(np.int64(choose(observation)))
         done = terminated or truncated
     return info
+
+
+def demonstrate(
+    env: gym.Env[dict[str, np.ndarray], np.int64], scenario: Source, actions: Sequence[int]
+) -> tuple[list[dict[str, np.ndarray]], list[int]]:
+    """What an agent would have seen and done in an episode: examples to imitate, made of a trace without evaluating anything.
+
+    Args:
+        env: a ``ContextEnv`` or a wrapper of one; the episode that it plays is lost.
+        scenario: whose trace it is.
+        actions: effective ones by the scenario's own numbers, as traces hold them.
+
+    Returns:
+        The observation before every action, and the padded action.
+
+    Raises:
+        QumosError: an action is masked when its turn comes.
+    """
+    observation, info = env.reset(options={"scenario": scenario})
+    inner = env.unwrapped
+    if not isinstance(inner, ContextEnv):
+        raise QumosError(f"demonstrations need a ContextEnv, got {shown(inner)}")
+    padded = inner.table.from_own(inner.scenario, actions)
+    seen = []
+    for place, action in enumerate(padded):
+        if not info["action_mask"][action]:
+            raise QumosError(f"action {place} of the trace, {inner.table.actions[action]}, is masked in scenario {inner.scenario.name}")
+        seen.append(observation)
+        if inner.table.actions[action].kind == "finish":
+            return seen, padded[: place + 1]
+        observation, _, _, _, info = env.step(np.int64(action))
+    return seen, padded
 
 
 def _scenario(source: Source) -> Scenario:

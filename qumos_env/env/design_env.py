@@ -31,12 +31,12 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
     ## Action Space
     `Discrete(A)`, the numbered actions of the scenario (`print(env.unwrapped.table)` lists them). Phases only move forward:
 
-    | phase  | actions                                                                                        |
-    |--------|------------------------------------------------------------------------------------------------|
-    | cut    | `part(j)`: the next qubit goes to part j                                                       |
-    | assign | `assign(p)`: the next part goes to provider p                                                  |
-    | gates  | gates such as `ry(q)`, `cz(a, b)`; blocks such as `ry-layer(part)`; `shots(level)`; `finish`   |
-    | measure | only with `fidelity="draws"`: `measure` adds draws to the finished design, `accept` ends        |
+    | phase   | actions                                                                                       |
+    |---------|-----------------------------------------------------------------------------------------------|
+    | cut     | `part(j)`: the next qubit goes to part j                                                      |
+    | assign  | `assign(p)`: the next part goes to provider p                                                 |
+    | gates   | gates such as `ry(q)`, `cz(a, b)`; blocks such as `ry-layer(part)`; `shots(level)`; `finish`  |
+    | measure | with `fidelity="draws"` alone: `measure` adds draws to the finished design, `accept` ends     |
 
     A masked action is a no-op that costs a step; what is no number of an action raises `gymnasium.error.InvalidAction`.
 

@@ -137,7 +137,7 @@ def variant(scenario: Scenario, number: int, axes: Sequence[str] = tuple(AXES)) 
     for name in axes:
         if name not in AXES:
             raise unknown("axis of variation", name, AXES)
-    name = f"{scenario.name}-variant-{number}"
+    name = f"{scenario.name[:80]}-variant-{number}"
     problem = None
     for attempt in range(_TRIES):
         data = scenario.model_dump(mode="json") | {"name": name, "compare": False, "calibration": {}, "tags": ["variant"]}

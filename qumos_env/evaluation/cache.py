@@ -13,13 +13,15 @@ from ..errors import QumosError
 _WAIT_SECONDS = 60.0
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _COLUMNS = ["key", "value"]
+MOST_IN_MEMORY = 20_000
+"""Entries, of some kilobytes each: a hundred megabytes at most, however long a training lasts."""
 
 
 class EvaluationCache:
     """Key to JSON text. A value is a pure function of its key, so writers never conflict.
 
     Args:
-        path: the SQLite file (made if missing), or ``None`` to keep results in this object's memory only.
+        path: the SQLite file (made if missing), or ``None`` to keep results in this object's memory only, the last ``MOST_IN_MEMORY``.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -48,9 +50,10 @@ class EvaluationCache:
             return self._memory.get(key)
         with self._connected() as connection:
             row = connection.execute("SELECT value FROM evaluations WHERE key = ?", (key,)).fetchone()
-        if row is not None:
-            self._memory[key] = row[0]
-        return self._memory.get(key)
+        if row is None:
+            return None
+        self._remember({key: row[0]})
+        return str(row[0])
 
     def put(self, key: str, value: str) -> None:
         """Stores ``value``."""
@@ -58,10 +61,15 @@ class EvaluationCache:
 
     def put_all(self, values: Mapping[str, str]) -> None:
         """Stores ``values`` by key, all or none."""
-        self._memory.update(values)
+        self._remember(values)
         if self.path is not None:
             with self._connected() as connection:
                 connection.executemany("INSERT OR REPLACE INTO evaluations VALUES (?, ?)", list(values.items()))
+
+    def _remember(self, values: Mapping[str, str]) -> None:
+        self._memory.update(values)
+        for key in list(itertools.islice(self._memory, max(0, len(self._memory) - MOST_IN_MEMORY))):
+            del self._memory[key]
 
 
 def set_aside_damaged(path: str | Path) -> Path | None:

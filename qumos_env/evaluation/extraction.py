@@ -11,7 +11,7 @@ import numpy as np
 from .choice import Accuracies, strongest
 from .controls import CLONE_LAYERS, QNN_CONTROL, reference_qnn
 from .reward import Standing
-from .surrogates import ANSWERS, as_told, log_odds, unaided
+from .surrogates.models import ANSWERS, as_told, log_odds, unaided
 from .terms import Evidence, Means, Observed, Subject, TermResult, term
 
 
@@ -22,7 +22,7 @@ def _clones(subject: Subject) -> Observed:
     model = reference_qnn(scenario, service.n_classes, CLONE_LAYERS)
     trained = model.train_towards(asked.own, answers, subject.keys("clone"), steps=scenario.threat.steps)
     clones = {QNN_CONTROL: model.probabilities(trained, asked.own_targets)}
-    fitted = unaided(asked.kernels, {ANSWERS: log_odds(answers)})
+    fitted = unaided(asked.ground, {ANSWERS: log_odds(answers)})
     clones |= {name: scores[:, asked.raw.shape[1] :] for name, scores in fitted.items()}
     truth = np.concatenate([service.labels[asked.tuning], subject.together("score_labels")], axis=1)
     return {name: Accuracies.of(scores.argmax(axis=-1), truth, asked.tuning.shape[1]).pairs for name, scores in clones.items()}

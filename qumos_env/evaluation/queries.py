@@ -12,7 +12,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from ..data import Draw, Preprocessor
 from ..scenario import Scenario
 from ..seeds import label
-from .surrogates import Kernels, raw_kernels
+from .surrogates.models import Ground
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +62,9 @@ class Questions:
         return cls(*(np.stack(values) for values in zip(*found, strict=True)))
 
     @cached_property
-    def kernels(self) -> dict[str, Kernels]:
-        """Between queries and targets."""
-        return raw_kernels(list(self.raw), list(self.raw_targets))
+    def ground(self) -> Ground:
+        """What the features of queries and targets give."""
+        return Ground.of(list(self.raw), list(self.raw_targets))
 
 
 def synthetic_rows(known: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

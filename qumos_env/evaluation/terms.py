@@ -20,7 +20,7 @@ from .queries import Questions
 from .reward import Standing
 from .service import Service
 from .statistics import standard_error
-from .surrogates import Kernels
+from .surrogates.models import Ground
 from .workload import Control, PreparedDraw, Rows, Workload
 
 Fact = str | float | int | bool | None | dict[str, float]
@@ -56,9 +56,9 @@ class Subject:
         return self.service.keys(use)
 
     @property
-    def kernels(self) -> dict[str, Kernels]:
-        """The kernels between the thief's rows and its targets in these draws."""
-        return self.service.workload.kernels(self.service.seed, self.rows, self.service.numbers)
+    def ground(self) -> Ground:
+        """What the features of the thief's rows and its targets give in these draws."""
+        return self.service.workload.ground(self.service.seed, self.rows, self.service.numbers)
 
     @property
     def questions(self) -> Questions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..scenario.scenario import MIN_ADVANTAGE
 from .choice import Accuracies, strongest
 from .interception import ThiefRows
 from .reward import Standing
-from .surrogates import ANSWERS, LABELS, as_told, label_goal, log_odds, stacked, unaided, uses_answers
+from .surrogates.models import ANSWERS, LABELS, as_told, label_goal, log_odds, stacked, unaided, uses_answers
 from .terms import Evidence, Fact, Means, Observed, Subject, TermResult, term
 from .thief import STACKED, Thief
 
@@ -29,12 +29,14 @@ def _cases(subject: Subject) -> Observed:
     scenario, threat = subject.scenario, subject.scenario.threat
     rows, targets = (ThiefRows.stack([getattr(draw, name) for draw in subject.draws]) for name in ("thief", "targets"))
     labels, answers = subject.together("thief_labels"), as_told(subject.answers("queries"), threat.answers)
-    kernels, goals = subject.kernels, {LABELS: label_goal(labels, subject.service.n_classes), ANSWERS: log_odds(answers)}
+    ground, goals = subject.ground, {LABELS: label_goal(labels, subject.service.n_classes), ANSWERS: log_odds(answers)}
     truth, tuning = subject.together("target_labels"), subject.together("tuning_labels").shape[1]
 
-    def judged(scores: np.ndarray) -> np.ndarray:
+    def judged(models: Mapping[str, np.ndarray], who: str, tier: str) -> dict[str, np.ndarray]:
         # Without the thief's own rows, which come first where there are any.
-        return Accuracies.of(scores[:, -truth.shape[1] :].argmax(axis=-1), truth, tuning).pairs
+        predicted = np.stack([scores[:, -truth.shape[1] :].argmax(axis=-1) for scores in models.values()])
+        names = (f"{who}/{tier}/{model}" for model in models)
+        return dict(zip(names, Accuracies.of(predicted, truth, tuning).pairs, strict=True))
 
     found: dict[str, np.ndarray] = {}
     for group in combinations(scenario.provider_names, threat.coalition):
@@ -44,12 +46,12 @@ def _cases(subject: Subject) -> Observed:
         for tier in thief.tiers(threat.tiers):
             if tier == STACKED:
                 readouts, sums = thief.readouts(subject.service.trained, rows, targets, subject.together("queries"), answers)
-                models = stacked(kernels, goals, readouts, sums)
+                models = stacked(ground, goals, readouts, sums, thief.rest(rows, targets))
             else:
                 models = {"": thief.attack(tier, subject.service.trained, rows, labels, answers, targets, keys)}
-            found |= {f"{thief.provider}/{tier}/{model}": judged(scores) for model, scores in models.items()}
-    asked = {model: scores for model, scores in unaided(kernels, goals).items() if uses_answers(model)}
-    return found | {f"{QUERIES_ONLY}/{STACKED}/{model}": judged(scores) for model, scores in asked.items()}
+            found |= judged(models, thief.provider, tier)
+    asked = {model: scores for model, scores in unaided(ground, goals).items() if uses_answers(model)}
+    return found | judged(asked, QUERIES_ONLY, STACKED)
 
 
 @term("theft", observe=_cases, always=True)

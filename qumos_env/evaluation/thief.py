@@ -110,10 +110,10 @@ class Thief:
         return guess_rest(self._design, set(self._held))
 
     @cached_property
-    def rest(self) -> CircuitStack:
+    def guessed(self) -> CircuitStack:
         """The guess, to be trained."""
-        guessed: Sequence[Fragment] = part_fragments(self.guess, self._axis)
-        return CircuitStack([fragment for index, fragment in enumerate(guessed) if index not in self._held], self.n_qubits)
+        fragments: Sequence[Fragment] = part_fragments(self.guess, self._axis)
+        return CircuitStack([fragment for index, fragment in enumerate(fragments) if index not in self._held], self.n_qubits)
 
     @property
     def holds_any(self) -> bool:
@@ -123,6 +123,10 @@ class Thief:
     def tiers(self, chosen: Sequence[str]) -> list[str]:
         """The tiers ``chosen``, and that of the variants where the thief holds any."""
         return [tier for tier in chosen if tier != CUT_VARIANTS] + ([CUT_VARIANTS] if self._cut is not None else [])
+
+    def rest(self, rows: ThiefRows, targets: ThiefRows) -> np.ndarray:
+        """Its own encoding of ``rows``, then ``targets``, for the qubits that it does not hold: ``[K, rows + targets, qubits]``."""
+        return np.concatenate([rows.own, targets.own], axis=1)[..., ~self._holds]
 
     def readouts(
         self, loot: Parameters, rows: ThiefRows, targets: ThiefRows, queries: np.ndarray, answers: np.ndarray
@@ -220,8 +224,8 @@ class Thief:
             np.stack([initial_angles(self.guess, [*key, label("guessed rest")]) for key in lesson.keys]),
             np.stack([self.known_head.initial(np.random.default_rng([*key, label("guessed rest")])) for key in lesson.keys]),
         )
-        trained = self._trained(self.rest, self.known_head, lesson, start, features)
-        readout = self._readout(angles, lesson.targets) + self.rest.readout(trained.angles, lesson.targets)
+        trained = self._trained(self.guessed, self.known_head, lesson, start, features)
+        readout = self._readout(angles, lesson.targets) + self.guessed.readout(trained.angles, lesson.targets)
         return softmax(self.known_head.logits(trained.head, readout))
 
     def _cut_variants(self, angles: np.ndarray, lesson: _Lesson) -> np.ndarray:

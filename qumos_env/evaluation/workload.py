@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +18,7 @@ from .choice import Accuracies, strongest
 from .controls import QNN_CONTROL, RAW_CONTROLS, reference_qnn
 from .interception import ThiefRows, fit_encoding
 from .queries import Questions
-from .surrogates import LABELS, Kernels, label_goal, raw_kernels, unaided
+from .surrogates.models import LABELS, Ground, label_goal, unaided
 
 Rows = Literal["search", "test"]
 ROWS: tuple[Rows, ...] = ("search", "test")
@@ -35,6 +34,7 @@ class PreparedDraw:
         owner: the owner's preprocessing, fitted on the train rows.
         train, score, nonmembers, tuning: encoded with the owner's preprocessing (fitted on the train rows), with their labels: of train
             rows and non-members the observed ones, else the true ones.
+        stranger: the thief's preprocessing, fitted on its rows.
         thief: the thief's rows as it can encode them; ``queries`` are the same rows as the owner's service encodes them.
         targets: tuning rows, then scored rows, as the thief can encode them.
         raw_thief, raw_targets: thief rows and targets as raw features.
@@ -49,6 +49,7 @@ class PreparedDraw:
     score_labels: np.ndarray
     nonmembers: np.ndarray
     nonmember_labels: np.ndarray
+    stranger: Preprocessor
     thief: ThiefRows
     thief_labels: np.ndarray
     queries: np.ndarray
@@ -82,7 +83,7 @@ class Workload:
         self.n_classes = len(self.protocol.dataset.class_names)
         self._draws: dict[tuple[int, Rows], tuple[PreparedDraw, ...]] = {}
         self._controls: dict[tuple[int, Rows], dict[str, Accuracies]] = {}
-        self._kernels: dict[tuple[int, Rows, range], dict[str, Kernels]] = {}
+        self._grounds: dict[tuple[int, Rows, range], Ground] = {}
         self._questions: dict[tuple[int, Rows, range], Questions] = {}
 
     @property
@@ -101,18 +102,18 @@ class Workload:
     def control(self, seed: int, rows: Rows, count: int | None = None) -> Control:
         """The control that is best on the tuning rows, pooled over the first ``count`` draws, default all K."""
         if (seed, rows) not in self._controls:
-            self._controls[seed, rows] = self._controlled(self.draws(seed, rows), self.kernels(seed, rows))
+            self._controls[seed, rows] = self._controlled(self.draws(seed, rows), self.ground(seed, rows))
         found = {name: one[np.arange(len(one.tuning))[:count]] for name, one in self._controls[seed, rows].items()}
         name = strongest(found)
         return Control(name, found[name].scored, found[name].tuning)
 
-    def kernels(self, seed: int, rows: Rows, numbers: range | None = None) -> dict[str, Kernels]:
-        """The kernels between the thief's rows and its targets, see ``surrogates``; of the draws numbered ``numbers``, default all K."""
+    def ground(self, seed: int, rows: Rows, numbers: range | None = None) -> Ground:
+        """What the features of the thief's rows and its targets give; in the draws numbered ``numbers``, default all K."""
         numbers = numbers or range(self.scenario.draws.count)
-        if (seed, rows, numbers) not in self._kernels:
+        if (seed, rows, numbers) not in self._grounds:
             draws = self.draws(seed, rows)[numbers.start : numbers.stop]
-            self._kernels[seed, rows, numbers] = raw_kernels([draw.raw_thief for draw in draws], [draw.raw_targets for draw in draws])
-        return self._kernels[seed, rows, numbers]
+            self._grounds[seed, rows, numbers] = Ground.of([draw.raw_thief for draw in draws], [draw.raw_targets for draw in draws])
+        return self._grounds[seed, rows, numbers]
 
     def questions(self, seed: int, rows: Rows, numbers: range | None = None) -> Questions:
         """What a customer asks, by the threat section of the scenario; in the draws numbered ``numbers``, default all K."""
@@ -143,7 +144,7 @@ class Workload:
         features, labels, observed = self.protocol.dataset.features, self.protocol.dataset.labels, self.protocol.observed_labels
         section, width = self.scenario.data, self.scenario.design.qubits
         owner = self.owner(draw.train)
-        thief = Preprocessor.fit(features[draw.thief], section, width, labels=labels[draw.thief])
+        stranger = Preprocessor.fit(features[draw.thief], section, width, labels=labels[draw.thief])
         scored = _scored(draw, rows)
         targets = np.concatenate([draw.tuning, scored])
         queries = owner.transform(features[draw.thief])
@@ -162,23 +163,24 @@ class Workload:
             score_labels=labels[scored],
             nonmembers=owner.transform(features[draw.nonmembers]),
             nonmember_labels=observed[draw.nonmembers],
-            thief=ThiefRows(intercepted[: len(draw.thief)], thief.transform(features[draw.thief])),
+            stranger=stranger,
+            thief=ThiefRows(intercepted[: len(draw.thief)], stranger.transform(features[draw.thief])),
             thief_labels=labels[draw.thief],
             queries=queries,
-            targets=ThiefRows(intercepted[len(draw.thief) :], thief.transform(features[targets])),
+            targets=ThiefRows(intercepted[len(draw.thief) :], stranger.transform(features[targets])),
             tuning_labels=labels[draw.tuning],
             raw_thief=features[draw.thief],
             raw_targets=features[targets],
             tuning=owner.transform(features[draw.tuning]),
         )
 
-    def _controlled(self, draws: tuple[PreparedDraw, ...], kernels: Mapping[str, Kernels]) -> dict[str, Accuracies]:
+    def _controlled(self, draws: tuple[PreparedDraw, ...], ground: Ground) -> dict[str, Accuracies]:
         """How well every model does without loot."""
         model = reference_qnn(self.scenario, self.n_classes)
         labels = np.stack([draw.thief_labels for draw in draws])
         trained = model.train_many(np.stack([draw.thief.own for draw in draws]), labels, [draw.key for draw in draws])
         predictions = {QNN_CONTROL: model.probabilities(trained, np.stack([draw.targets.own for draw in draws])).argmax(axis=-1)}
-        for name, scores in unaided(kernels, {LABELS: label_goal(labels, self.n_classes)}).items():
+        for name, scores in unaided(ground, {LABELS: label_goal(labels, self.n_classes)}).items():
             predictions[name] = scores[:, labels.shape[1] :].argmax(axis=-1)
         for name, fit in RAW_CONTROLS.items():
             predictions[name] = np.stack([fit(draw.raw_thief, draw.thief_labels, draw.raw_targets) for draw in draws])

@@ -24,7 +24,7 @@ from ...evaluation.choice import Accuracies, strongest
 from ...evaluation.interception import ThiefRows, fit_encoding
 from ...evaluation.queries import synthetic_rows
 from ...evaluation.service import Service
-from ...evaluation.surrogates import ANSWERS, LABELS, Kernels, as_told, label_goal, log_odds, raw_kernels, stacked, unaided, uses_answers
+from ...evaluation.surrogates.models import ANSWERS, LABELS, Ground, as_told, label_goal, log_odds, stacked, unaided, uses_answers
 from ...evaluation.thief import Thief
 from ..registry import attack
 from ..results import RELEVANT, AttackResult, Control, Criterion, Curve, Measurement, Plot
@@ -110,26 +110,31 @@ Models = Mapping[str, np.ndarray]
 """Labels ``[K, targets]`` of tuning rows, then test rows, by the names that ``surrogates`` gives to models."""
 
 
-def customer_models(known: Answered, kernels: Sequence[Mapping[str, Kernels]]) -> Models:
-    """What can be made of the answers without loot; ``kernels`` are those of every draw."""
-    return _labels(known, [unaided(mine, goals) for mine, goals in zip(kernels, _by_draw(known.goals), strict=True)])
+def customer_models(known: Answered, grounds: Sequence[Ground]) -> Models:
+    """What can be made of the answers without loot; ``grounds`` are those of every draw."""
+    return _labels(known, [unaided(mine, goals) for mine, goals in zip(grounds, _by_draw(known.goals), strict=True)])
 
 
-def thief_models(scene: Scene, known: Answered, kernels: Sequence[Mapping[str, Kernels]], thief: Thief, told: Told) -> Models:
+def thief_models(scene: Scene, known: Answered, grounds: Sequence[Ground], thief: Thief, told: Told) -> Models:
     """What ``thief`` makes of them with its loot; of cut angles it infers what the answers tell."""
     section = scene.victim.scenario.data
     everything = np.concatenate([known.raw, np.stack([draw.raw_targets for draw in scene.draws])], axis=1)
     pairs = zip(known.raw[:, known.asked], known.encoded, everything, strict=True)
     angles = np.stack([fit_encoding(raw, encoded, rows) for raw, encoded, rows in pairs])
     settled = encoding_called(section.encoding).settle(angles, section.angle_range)
-    own, targets = np.split(settled, [known.raw.shape[1]], axis=1)
     # Stolen circuits read held qubits alone, whose encoding is intercepted.
-    seen = ThiefRows(own, own), ThiefRows(targets, targets)
-    readouts, sums = thief.readouts(scene.victim.trained, *seen, known.encoded, as_told(known.answers, told))
+    strange = np.stack([draw.stranger.transform(rows) for draw, rows in zip(scene.draws, everything, strict=True)])
+    (intercepted, own), (intercepted_targets, own_targets) = zip(
+        *(np.split(angles, [known.raw.shape[1]], axis=1) for angles in (settled, strange)), strict=True
+    )
+    rows, targets = ThiefRows(intercepted, own), ThiefRows(intercepted_targets, own_targets)
+    readouts, sums = thief.readouts(scene.victim.trained, rows, targets, known.encoded, as_told(known.answers, told))
+    rest = thief.rest(rows, targets)
     found = []
     for draw, goals in enumerate(_by_draw(known.goals)):
         # One draw at a time: the inverted kernels of all would fill the memory.
-        found.append(stacked(kernels[draw], goals, readouts[draw, None], None if sums is None else sums[draw, None]))
+        known_part = None if sums is None else sums[draw, None]
+        found.append(stacked(grounds[draw], goals, readouts[draw, None], known_part, rest[draw, None]))
     return _labels(known, found)
 
 
@@ -164,12 +169,12 @@ def points(scene: Scene, kind: Kind, budgets: Sequence[int]) -> dict[Told, list[
     pools: dict[Told, tuple[list[Accuracies], list[Accuracies]]] = {told: ([], []) for told in found}
     for count in budgets:
         known = ask(scene, count, kind)
-        kernels = [raw_kernels([raw], [draw.raw_targets]) for raw, draw in zip(known.raw, scene.draws, strict=True)]
-        alone = customer_models(known, kernels)
+        grounds = [Ground.of([raw], [draw.raw_targets]) for raw, draw in zip(known.raw, scene.draws, strict=True)]
+        alone = customer_models(known, grounds)
         with_loot: dict[Told, list[Models]] = {}
         for told in found:
             if told == "probabilities" or victim.design.cut_gates:
-                with_loot[told] = [thief_models(scene, known, kernels, thief, told) for thief in thieves]
+                with_loot[told] = [thief_models(scene, known, grounds, thief, told) for thief in thieves]
             else:
                 with_loot[told] = with_loot["probabilities"]  # the same loot tells the same
         for told, (thief, customer) in pools.items():

@@ -11,9 +11,11 @@ import numpy as np
 from ...evaluation.choice import Accuracies
 from ...evaluation.interception import ThiefRows
 from ...evaluation.service import Service
-from ...evaluation.surrogates import ANSWERS, LABELS, as_told, label_goal, log_odds, stacked, unaided, uses_answers
+from ...evaluation.surrogates.families import components
+from ...evaluation.surrogates.models import ANSWERS, LABELS, as_told, label_goal, log_odds, stacked, unaided, uses_answers
 from ...evaluation.thief import Source, Thief
 from ...evaluation.workload import PreparedDraw
+from ...model.heads import softmax
 from ...model.training import Parameters, one_hot
 from ..results import Control
 
@@ -105,16 +107,31 @@ class Scene:
 
     def closed_form(self, thief: Thief, source: Source) -> Outcome:
         """The best of the closed-form models that ``source`` allows; a thief without loot has those without."""
-        kernels = self.victim.workload.kernels(self.victim.seed, "test")
+        ground = self.victim.workload.ground(self.victim.seed, "test")
         if thief.holds_any:
             queries = np.stack([draw.queries for draw in self.draws])
             readouts, sums = thief.readouts(self.victim.trained, self.rows, self.targets, queries, self.answers)
-            found = stacked(kernels, self.goals, readouts, sums)
+            found = stacked(ground, self.goals, readouts, sums, thief.rest(self.rows, self.targets))
         else:
-            found = unaided(kernels, self.goals)
+            found = unaided(ground, self.goals)
         own = self.labels.shape[1]
         allowed = [scores[:, own:] for name, scores in found.items() if uses_answers(name) == (source == "queries")]
         return best_of([self.outcome(scores) for scores in allowed])
+
+    def denoised(self, teacher: Outcome) -> Outcome:
+        """The scores of ``teacher``, balanced and smoothed over all targets: errors of a model on rows that are alike are not alike.
+
+        Every class is made equally frequent, as among the thief's rows. Then kernel ridge regressions of the scores on whitened principal
+        components of the targets, Gaussian or of squares and products, see only what varies smoothly.
+        """
+        balanced = _balanced(teacher.scores)
+        found = []
+        for kind in ("gaussian", "squares"):
+            kernels = np.stack([_smoothness(components(draw.raw_targets), kind) for draw in self.draws])
+            for ridge in _SMOOTHING:
+                weights = np.linalg.solve(kernels + ridge * np.eye(kernels.shape[-1]), balanced)
+                found.append(self.outcome(kernels @ weights))
+        return best_of(found)
 
     def self_trained(self, thief: Thief, source: Source, effort: Effort, teacher: Outcome, use: str) -> Outcome:
         """A guess of the rest that is trained on all rows that pass by, labelled by ``teacher`` where the thief has no label."""
@@ -180,6 +197,28 @@ class Scene:
             steps=effort.step_factor * self.victim.scenario.threat.steps,
         )
         return self.outcome(probabilities.reshape(restarts, size, *probabilities.shape[1:]))
+
+
+_SMOOTHING = (0.3, 3.0, 30.0)
+"""Ridges, in units of the kernel's mean diagonal."""
+_BALANCING_STEPS = 50
+
+
+def _balanced(scores: np.ndarray) -> np.ndarray:
+    """``scores`` ``[K, targets, classes]`` on the scale of logits, shifted until softmax finds every class equally often."""
+    shifted = 3 * scores / np.maximum(scores.std(axis=(1, 2), keepdims=True), 1e-12)
+    for _ in range(_BALANCING_STEPS):
+        shifted = shifted - np.log(np.maximum(softmax(shifted).mean(axis=1, keepdims=True), 1e-9)) / 2
+    return np.asarray(shifted - shifted.mean(axis=2, keepdims=True))
+
+
+def _smoothness(hidden: np.ndarray, kind: str) -> np.ndarray:
+    """A kernel with a mean diagonal of 1 between all rows ``hidden`` ``[rows, components]``."""
+    inner = hidden @ hidden.T
+    sizes = np.diag(inner)
+    distances = sizes[:, None] + sizes - 2 * inner
+    kernel = np.exp(-2 * distances / max(float(np.median(distances)), 1e-12)) if kind == "gaussian" else 1 + inner + inner**2
+    return np.asarray(kernel / np.mean(np.diag(kernel)))
 
 
 def best_of(outcomes: Sequence[Outcome]) -> Outcome:

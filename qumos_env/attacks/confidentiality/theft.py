@@ -1,11 +1,11 @@
 """The full theft suite of an audit: every coalition, every tier, both sources of labels, with restarts and many steps.
 
 To the thief of rewards, ``stacked``, come quantum models that train on its own rows (of the restarts the one is kept that is best on the
-tuning rows of each draw), ``self-trained`` ones that go on with all rows that pass by, labelled by the stacked model, and ``pooled``: the
-mean of the best of both kinds. All are scored on the test rows. Beside what a thief gets from labels or from the service's answers stands
-the best of what the same labels or answers give without loot, by the same models with the same restarts and steps. So a control never
-tries less hard than its thief. Where the thief of rewards is stronger on the test rows than the choice among all, it is what is reported:
-an audit shows no less than a reward.
+tuning rows of each draw), ``self-trained`` ones that go on with all rows that pass by, labelled by the stacked model, ``denoised``: the
+stacked model's scores smoothed over all these rows, and ``pooled``: the mean of the best of both kinds. All are scored on the test rows.
+Beside what a thief gets from labels or from the service's answers stands the best of what the same labels or answers give without loot, by
+the same models with the same restarts and steps. So a control never tries less hard than its thief. Where the thief of rewards is stronger
+on the test rows than the choice among all, it is what is reported: an audit shows no less than a reward.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from ...errors import QumosError, unknown
 from ...evaluation.controls import RAW_CONTROLS
 from ...evaluation.service import Service
-from ...evaluation.surrogates import log_odds, pooled
+from ...evaluation.surrogates.models import log_odds, pooled
 from ...evaluation.theft import QUERIES_ONLY
 from ...evaluation.thief import AUDIT_TIERS, CUT_VARIANTS, STACKED, Source, Thief
 from ...model.training import one_hot
@@ -28,8 +28,8 @@ from .stealing import AUDIT_EFFORT, Effort, Outcome, Scene, best_of, taught
 
 # What thieves learn from, and what that is called.
 SOURCES: dict[Source, str] = {"labels": "labels", "queries": "answers"}
-SELF_TRAINED, POOLED = "self-trained", "pooled"
-ALL_TIERS = (*AUDIT_TIERS, STACKED, SELF_TRAINED, POOLED)
+SELF_TRAINED, POOLED, DENOISED = "self-trained", "pooled", "denoised"
+ALL_TIERS = (*AUDIT_TIERS, STACKED, SELF_TRAINED, POOLED, DENOISED)
 BEST = "best thief"
 CHART = BarChart("theft by provider and tier", "accuracy", service=True)
 
@@ -108,12 +108,14 @@ def _all_tiers(scene: Scene, thief: Thief, tiers: Sequence[str], source: Source,
     trained = {
         tier: scene.steal(thief, tier, source, effort, use=use) for tier in thief.tiers([tier for tier in tiers if tier in AUDIT_TIERS])
     }
-    if not {STACKED, SELF_TRAINED, POOLED} & set(tiers):
+    if not {STACKED, SELF_TRAINED, POOLED, DENOISED} & set(tiers):
         return trained
     fitted = scene.closed_form(thief, source)
     found = {STACKED: fitted}
     if {SELF_TRAINED, POOLED} & set(tiers):
         trained[SELF_TRAINED] = scene.self_trained(thief, source, effort, fitted, use)
+    if DENOISED in tiers:
+        found[DENOISED] = scene.denoised(fitted)
     if POOLED in tiers:
         found[POOLED] = scene.outcome(pooled([fitted.scores, log_odds(best_of(list(trained.values())).scores)]))
     return {tier: outcome for tier, outcome in (trained | found).items() if tier in tiers or tier == CUT_VARIANTS}
@@ -122,7 +124,7 @@ def _all_tiers(scene: Scene, thief: Thief, tiers: Sequence[str], source: Source,
 def without_loot(scene: Scene, source: Source, effort: Effort) -> Outcome:
     """What ``source`` gives a thief that holds nothing: of the models it may fit the best on the tuning rows."""
     nobody = scene.thief(QUERIES_ONLY)
-    outcomes = list(_all_tiers(scene, nobody, ("guessed-rest", STACKED, SELF_TRAINED, POOLED), source, effort).values())
+    outcomes = list(_all_tiers(scene, nobody, ("guessed-rest", STACKED, SELF_TRAINED, POOLED, DENOISED), source, effort).values())
     names = scene.labels if source == "labels" else scene.answers.argmax(axis=-1)
     for fit in RAW_CONTROLS.values():
         pairs = zip(scene.draws, names, strict=True)
