@@ -41,4 +41,6 @@ class Accuracies:
 
 def strongest(found: Mapping[Name, Accuracies]) -> Name:
     """The best on the tuning rows, pooled over draws; the first of equals."""
-    return max(found, key=lambda name: float(found[name].tuning.mean()))
+    # All at once: one mean after the other took a quarter of an evaluation, of hundreds of models on a few draws.
+    pooled = np.stack([one.tuning for one in found.values()]).mean(axis=-1)
+    return list(found)[int(pooled.argmax())]
