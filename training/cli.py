@@ -193,6 +193,21 @@ def make(
     typer.echo(f"wrote {out}: {manifest.designs:,} designs, {len(manifest.seeds)} seeds")
 
 
+@tables.command("report")
+def table_report(
+    folder: Annotated[Path, typer.Argument(help="Folder of the table.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")],
+    agent: Annotated[list[str], typer.Option("--agent", "-a", help="Agents whose regret is measured; repeat for several.")] = [],  # noqa: B006
+    seeds: Annotated[int, typer.Option(help="Searches per agent, with seeds 0, 1, ...", min=1)] = 20,
+    budget: BudgetOption = 1000,
+    workers: Annotated[int, typer.Option(help="Searches at a time; 0 runs them in this process.", min=0)] = DEFAULT_WORKERS,
+) -> None:
+    """Noise ceiling, distribution and best designs of a table, and how fast agents approach its optimum."""
+    from .table_report import write_report
+
+    typer.echo(write_report(folder, out, tuple(dict.fromkeys(agent)), seeds, budget, workers, Display()), nl=False)
+
+
 def _finish(run: RunDirectory, display: Display, as_json: bool) -> None:
     """Runs, reports and prints ``run``."""
     from .report import write_report
