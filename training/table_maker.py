@@ -99,7 +99,10 @@ def _make(scenario: Scenario, seeds: tuple[int, ...], workers: int, folder: Path
     actions, hashes = _designs(scenario, parts, display)
     done = _finished(folder, identity, hashes)
     todo = [
-        _Part(seed, first, min(first + CHUNK, len(actions))) for seed in seeds if seed not in done for first in range(0, len(actions), CHUNK)
+        _Part(seed, first, min(first + CHUNK, len(actions)))
+        for seed in seeds
+        if seed not in done
+        for first in range(0, len(actions), CHUNK)
     ]
     left = [part for part in todo if not (parts / part.name).exists()]
     total, count = len(actions) * len(seeds), sum(part.last - part.first for part in left)

@@ -149,9 +149,7 @@ def searches(table: Table, folder: Path, agents: Sequence[str], seeds: int, budg
     return sorted(found, key=lambda one: (agents.index(one.agent), one.seed))
 
 
-def write_report(
-    source: Path, out: Path, agents: Sequence[str], seeds: int, budget: int, workers: int, display: Display
-) -> str:
+def write_report(source: Path, out: Path, agents: Sequence[str], seeds: int, budget: int, workers: int, display: Display) -> str:
     """Writes ``table.md``, ``distribution.png`` and, with agents, ``regret.png`` into ``out``; returns the text.
 
     Raises:
@@ -196,10 +194,14 @@ def report_text(table: Table, runs: Sequence[Searched], seconds: float) -> str:
         "| draws | another seed | all draws | all draws, another seed | test split |",
         "| --- | --- | --- | --- | --- |",
     ]
+    lines += [f"| {one.draws} | {one.seeds:.3f} | {one.full:.3f} | {one.other_full:.3f} | {one.test:.3f} |" for one in noise_ceiling(table)]
     lines += [
-        f"| {one.draws} | {one.seeds:.3f} | {one.full:.3f} | {one.other_full:.3f} | {one.test:.3f} |" for one in noise_ceiling(table)
+        "",
+        "Best designs (all draws, means over seeds):",
+        "",
+        "| reward | accuracy | theft | control | design |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    lines += ["", "Best designs (all draws, means over seeds):", "", "| reward | accuracy | theft | control | design |", "| --- | --- | --- | --- | --- |"]
     for place in np.argsort(-table.rewards, kind="stable")[:SHOWN]:
         shown = [float(np.nanmean(table.columns[name][place, :, _SEARCH, -1])) for name in ("accuracy", "theft", "control")]
         actions = DesignState(table.scenario).table.actions
@@ -253,7 +255,9 @@ def regret_figure(runs: Mapping[str, Sequence[Searched]], table: Table) -> Figur
         numbers = np.arange(1, stack.shape[1] + 1)
         intervals = [mean_interval(column) for column in stack.T]
         (line,) = axes.plot(numbers, [one.mean for one in intervals], label=agent)
-        axes.fill_between(numbers, [one.low for one in intervals], [one.high for one in intervals], color=line.get_color(), alpha=0.15, lw=0)
+        axes.fill_between(
+            numbers, [one.low for one in intervals], [one.high for one in intervals], color=line.get_color(), alpha=0.15, lw=0
+        )
     axes.set_xscale("log")
     axes.set_xlabel("designs' worth of draws")
     axes.set_ylabel("regret of the best-measured design")

@@ -57,7 +57,9 @@ class TableEnv(DesignEnv):
         elif not isinstance(scenario, Scenario):
             scenario = load_scenario(scenario)
         if scenario.table is None:
-            raise QumosError(f"scenario {scenario.name} has no table; take {scenario.name}-table if there is one, or make it: training table")
+            raise QumosError(
+                f"scenario {scenario.name} has no table; take {scenario.name}-table, or make one"
+            )
         if noise == "mean":
             table = scenario.table.model_dump() | {"answer": "mean"}
             scenario = parse_scenario(scenario.model_dump(mode="json") | {"table": table})

@@ -136,7 +136,9 @@ class Table:
             return self._places[_key(design_hash)]
         except (KeyError, ValueError):
             name = self.scenario.name
-            raise QumosError(f"the table of {name} has no design {design_hash[:8]}: it has those that the actions of {name} reach") from None
+            raise QumosError(
+                f"the table of {name} has no design {design_hash[:8]}: it has those that the actions of {name} reach"
+            ) from None
 
     def episode(self, place: int) -> tuple[int, ...]:
         """The actions that build the design in row ``place``."""
@@ -215,7 +217,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, Scenario]:
         )
     if manifest.evaluation_version != EVALUATION_VERSION:
         raise QumosError(
-            f"{path}: measured by evaluation version {manifest.evaluation_version}, this release has {EVALUATION_VERSION}; {_again(manifest)}"
+            f"{path}: evaluation version {manifest.evaluation_version}, this release has {EVALUATION_VERSION}; {_again(manifest)}"
         )
     return manifest, scenario
 
@@ -239,7 +241,7 @@ def _read(folder: Path, *stamps: int) -> Table:
         raise QumosError(f"{path}: its checksum is {found[:8]}, the manifest says {manifest.checksum[:8]}; {_again(manifest)}")
     arrays = from_bytes(content, str(path))
     shape = (manifest.designs, len(manifest.seeds), len(manifest.rows), len(manifest.draw_levels))
-    wanted = {name: shape for name in columns_of(scenario)} | {SECONDS: shape[:2], "hashes": (manifest.designs, HASH_BYTES)}
+    wanted = dict.fromkeys(columns_of(scenario), shape) | {SECONDS: shape[:2], "hashes": (manifest.designs, HASH_BYTES)}
     for name, size in wanted.items():
         if name not in arrays or arrays[name].shape != size:
             raise QumosError(f"{path}: column {name} is missing or not {list(size)}; {_again(manifest)}")

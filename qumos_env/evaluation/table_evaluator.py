@@ -116,5 +116,3 @@ class TableEvaluator(Evaluator):
 def evaluator_of(scenario: Scenario, cache: str | Path | None = None) -> Evaluator:
     """What evaluates designs of ``scenario``: by training them, or from its table; arguments and errors as of these."""
     return Evaluator(scenario, cache) if scenario.table is None else TableEvaluator(scenario, cache)
-
-
