@@ -11,7 +11,7 @@ from pydantic import Field
 
 from qumos_env.records import LARGEST, Record
 
-from ..results import Measured, Name, Range, Score, Whole
+from ..results import Measured, Name, Score, Whole
 
 State = Literal["running", "done"]
 Curve = tuple[Measured | None, ...]
@@ -119,9 +119,3 @@ def mean_curve(curves: Sequence[Sequence[float]]) -> Curve:
     """The mean of ``curves`` point by point, as far as the shortest goes."""
     points = (math.fsum(values) / len(values) for values in zip(*curves, strict=False))
     return tuple(None if math.isnan(point) else point for point in points)
-
-
-def as_range(interval: object) -> Range:
-    """An ``Interval`` as JSON holds it."""
-    values = {name: getattr(interval, name) for name in ("mean", "low", "high")}
-    return Range(**{name: value if math.isfinite(value) else None for name, value in values.items()})
