@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from ..attacks.confidentiality import theft
 from ..attacks.confidentiality.stealing import Effort
+from ..attacks.confidentiality.theft import strongest_thief
 from ..design import Design
 from ..design.ansatz import contiguous, encode_only, interleaved, ry_cz_ry
 from ..env.random_designs import random_design, textbook_design
@@ -277,8 +277,7 @@ def _audit(evaluator: Evaluator, job: tuple[Design, int]) -> Mapping[str, list[f
     """Accuracies of the audit's best thief and of its control, one per draw."""
     design, seed = job
     with _named(design):
-        found = theft.run(Service.train(evaluator.workload, design, seed, "test"), effort=EFFORT).measurements
-    best = next(measurement for measurement in found if measurement.case == theft.BEST)
+        best = strongest_thief(Service.train(evaluator.workload, design, seed, "test"), EFFORT)
     return {"values": best.values.tolist(), "controls": np.broadcast_to(best.controls, best.values.shape).tolist()}
 
 

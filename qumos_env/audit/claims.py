@@ -18,8 +18,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, FiniteFloat
 
-from ..attacks.confidentiality import theft
 from ..attacks.confidentiality.stealing import Effort
+from ..attacks.confidentiality.theft import strongest_thief
 from ..design import Design
 from ..errors import QumosError
 from ..evaluation.evaluator import Evaluator
@@ -268,8 +268,7 @@ def _measured(evaluator: Evaluator, job: tuple[Design, int]) -> tuple[float, ...
 
 def audited_theft(evaluator: Evaluator, design: Design, seed: int, effort: Effort = EFFORT) -> tuple[float, float]:
     """Accuracies on the test split of an audit's best thief and of the control beside it, averaged over the draws of ``seed``."""
-    service = Service.train(evaluator.workload, design, seed, "test")
-    best = next(one for one in theft.run(service, effort=effort).measurements if one.case == theft.BEST)
+    best = strongest_thief(Service.train(evaluator.workload, design, seed, "test"), effort)
     return statistics.fmean(best.values), float(np.mean(best.controls))
 
 

@@ -9,10 +9,10 @@ from .claims import Validation, Worth
 
 HEAD = """# Leaderboard
 
-The best known design of every scenario. Made by `qumos validate scenarios/best/*.json --leaderboard docs/leaderboard.md` from claims
-that hold: every design below was measured again on the test split, under {seeds} fresh seeds. *Audited* is the reward against the thief of
-an audit, which is stronger than that of rewards. Figures are means over seeds with their 95 % intervals; hand-made designs were measured
-under the same seeds. *Lead* is the audited reward over that of the best of them, paired by seed.
+The best known design of every scenario, from claims that hold (`qumos validate CLAIM... --leaderboard FILE`): every design below was
+measured again on the test split, under {seeds} fresh seeds. *Audited* is the reward against the thief of an audit, which is stronger than
+that of rewards. Figures are means over seeds with their 95 % intervals; hand-made designs were measured under the same seeds. *Lead* is the
+audited reward over that of the best of them, paired by seed.
 
 | Scenario | found by | reward | audited | best hand-made | its audited | lead | ahead |
 |---|---|---|---|---|---|---|---|
@@ -48,7 +48,7 @@ def _section(one: Validation) -> str:
         f"\n## {one.claim.scenario}\n",
         f"The winner is {'' if one.ahead else 'not '}ahead of every hand-made design against the audit's thief, the intervals apart.",
         f"{len(design.gates)} gates, {len(design.cut_gates)} gate cut(s), qubits by provider: {parts}. "
-        f"Replay: `qumos validate scenarios/best/{one.claim.scenario}.json`; found with `{one.claim.provenance.command}`.\n",
+        f"Found with `{one.claim.provenance.command}`.\n",
         "| design | reward | audited | accuracy | thief | audit's thief |",
         "|---|---|---|---|---|---|",
         _worth_row("winner", one.worth),

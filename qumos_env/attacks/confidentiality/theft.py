@@ -97,6 +97,11 @@ def run(
     return AttackResult(found)
 
 
+def strongest_thief(victim: Service, effort: Effort = AUDIT_EFFORT) -> Measurement:
+    """What the best thief of an audit achieves, beside its control; see ``run``."""
+    return next(one for one in run(victim, effort=effort).measurements if one.case == BEST)
+
+
 def _strongest(outcomes: Mapping[str, tuple[Source, Outcome]]) -> list[str]:
     """The case that is best on the tuning rows, if there is any."""
     return [max(outcomes, key=lambda case: float(outcomes[case][1].tuning.mean()))] if outcomes else []
