@@ -11,3 +11,22 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 _HOME = tempfile.TemporaryDirectory(prefix="qumos-tests-")
 os.environ["XDG_CONFIG_HOME"] = f"{_HOME.name}/config"
 os.environ["XDG_STATE_HOME"] = f"{_HOME.name}/state"
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the draws that are trained, in order."""
+    from qumos_env.evaluation.service import Service
+
+    numbers: list[int] = []
+    train = Service.train.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Service], *arguments: object) -> Service:
+        service: Service = train(cls, *arguments)
+        numbers.extend(service.numbers)
+        return service
+
+    monkeypatch.setattr(Service, "train", classmethod(counted))
+    return numbers

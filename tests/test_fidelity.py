@@ -11,28 +11,12 @@ import pytest
 from qumos_env.design.ansatz import interleaved, ry_cz_ry
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.evaluator import Evaluator
-from qumos_env.evaluation.service import Service
 from qumos_env.scenario import Scenario
 from tests.test_reward_terms import tiny
 
 DESIGN = ry_cz_ry(interleaved(4, 2), ("aurora", "borealis"), 1)
 HALVES = {"count": 6, "train_rows": 20, "thief_rows_per_class": 2, "tuning_rows": 12, "half_split": True}
 ALL_TERMS = {"accuracy": 0.3, "theft": 0.2, "extraction": 0.2, "resilience": 0.2, "membership": 0.1}
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the draws that were trained, in order."""
-    numbers: list[int] = []
-    train = Service.train.__func__  # type: ignore[attr-defined]
-
-    def counted(cls: type[Service], *arguments: object) -> Service:
-        service: Service = train(cls, *arguments)
-        numbers.extend(service.numbers)
-        return service
-
-    monkeypatch.setattr(Service, "train", classmethod(counted))
-    return numbers
 
 
 def every_term() -> Scenario:

@@ -19,7 +19,6 @@ from qumos_env.env.design_env import DesignEnv
 from qumos_env.env.padding import design_of_context_actions
 from qumos_env.errors import EvaluationFailure, QumosError
 from qumos_env.evaluation.evaluator import Evaluation, Evaluator
-from qumos_env.evaluation.service import Service
 from qumos_env.scenario import list_scenarios, load_scenario, parse_scenario
 
 TINY: dict[str, Any] = {
@@ -37,21 +36,6 @@ TINY: dict[str, Any] = {
 def build(env: DesignEnv) -> list[int]:
     """Actions of a short design, without ``finish``."""
     return [*env.table.opening((0, 1, 0, 1), (0, 1)), *(env.table.index(Action("layer", "ry", (part,))) for part in (0, 1))]
-
-
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the draws that were trained, in order."""
-    numbers: list[int] = []
-    train = Service.train.__func__  # type: ignore[attr-defined]
-
-    def counted(cls: type[Service], *arguments: object) -> Service:
-        service: Service = train(cls, *arguments)
-        numbers.extend(service.numbers)
-        return service
-
-    monkeypatch.setattr(Service, "train", classmethod(counted))
-    return numbers
 
 
 def test_by_default_nothing_is_measured_twice() -> None:
