@@ -25,7 +25,7 @@ _EPISODES = 300
 def run(repeats: int) -> Outcome:
     """Times whole episodes, ``reset`` and the answer included: 50 µs a step are 20,000 steps a second."""
     scenario = load_scenario(SCENARIO).model_dump(mode="json")
-    scenario["design"] |= {"max_gates": 4}
+    scenario["design"] |= {"max_gates": 6}
     scenario["model"] |= {"steps": 2}
     scenario["draws"] |= {"count": 1}
     with tempfile.TemporaryDirectory() as folder:
