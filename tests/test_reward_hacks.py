@@ -11,7 +11,7 @@ from qumos_env.design import Gate
 from qumos_env.design.ansatz import contiguous, interleaved, ry_cz_ry
 from qumos_env.evaluation.service import Service
 
-SCENARIO = "hyperplanes-six"
+SCENARIO = "two-curves-six"
 PROVIDERS = ("aurora", "borealis")
 SEED = 5
 

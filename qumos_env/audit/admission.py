@@ -61,6 +61,8 @@ class Admission:
         theft_reliability, theft_spread: intraclass correlation and standard deviation of the theft score among the ``ACCURATE_SHARE`` of
             the designs that are most accurate.
         theft_agreement: rank correlation among them of the theft score and the audit's.
+        theft_gap, theft_gap_largest: by how much the audit's thief is more accurate than the reward's, over them, the hand-made designs and
+            the centralised one under one seed: the mean, and the largest.
         accuracy_correlation: rank correlation of reward and accuracy over all random designs.
         passed: whether the scenario may be shipped for comparisons; ``reason`` says why not.
     """
@@ -82,6 +84,8 @@ class Admission:
     theft_reliability: float
     theft_spread: float
     theft_agreement: float
+    theft_gap: float
+    theft_gap_largest: float
     accuracy_correlation: float
     passed: bool
     reason: str
@@ -197,12 +201,15 @@ def _theft_figures(
         thefts: the theft score of each under every seed ``[D, seeds]``.
         workers, on_audit: see ``check``.
     """
-    names = ("loot_worth", "loot_errors", "theft_reliability", "theft_spread", "theft_agreement")
+    names = ("loot_worth", "loot_errors", "theft_reliability", "theft_spread", "theft_agreement", "theft_gap", "theft_gap_largest")
     if not scenario.reward.theft:
         return dict.fromkeys(names, float("nan"))
     accurate = np.argsort(-accuracies, kind="stable")[: max(2, round(ACCURATE_SHARE * len(designs)))]
-    jobs = [(design, AUDIT_SEED) for design in (*(designs[index] for index in accurate), _centralised(scenario))]
-    *audits, whole = in_processes(scenario, _audit, jobs, workers, on_audit)
+    chosen = [designs[index] for index in accurate]
+    others = [design for design in handmade(scenario).values() if design not in chosen]
+    jobs = [(design, AUDIT_SEED) for design in (*chosen, *others, _centralised(scenario))]
+    audits = in_processes(scenario, _audit, jobs, workers, on_audit)
+    whole, gaps = audits[-1], [np.mean(audit["values"]) - np.mean(audit["scored"]) for audit in audits]
     gain = np.array(whole["values"]) - np.array(whole["controls"])
     error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
     found = thefts[accurate]
@@ -211,7 +218,9 @@ def _theft_figures(
         float(gain.mean() / max(error, 1e-9)),
         intraclass_correlation(found),
         float(found.mean(axis=1).std(ddof=1)),
-        _rank_correlation(found.mean(axis=1), np.array([np.mean(audit["values"]) for audit in audits])),
+        _rank_correlation(found.mean(axis=1), np.array([np.mean(audit["values"]) for audit in audits[: len(accurate)]])),
+        float(np.mean(gaps)),
+        float(max(gaps)),
     )
     return dict(zip(names, figures, strict=True))
 
@@ -274,11 +283,12 @@ def _evaluate(evaluator: Evaluator, job: tuple[Design, int, Rows]) -> Evaluation
 
 
 def _audit(evaluator: Evaluator, job: tuple[Design, int]) -> Mapping[str, list[float]]:
-    """Accuracies of the audit's best thief and of its control, one per draw."""
+    """Accuracies of the audit's best thief, of its control, and of the thief of the reward, one per draw."""
     design, seed = job
     with _named(design):
         best = strongest_thief(Service.train(evaluator.workload, design, seed, "test"), EFFORT)
-    return {"values": best.values.tolist(), "controls": np.broadcast_to(best.controls, best.values.shape).tolist()}
+        scored = evaluator.evaluate(design, seed=seed, rows="test", limits=False).per_draw["theft"]
+    return {"values": best.values.tolist(), "controls": np.broadcast_to(best.controls, best.values.shape).tolist(), "scored": [*scored]}
 
 
 @contextmanager

@@ -39,6 +39,21 @@ class Accuracies:
         return Accuracies(self.tuning[which], self.scored[which])
 
 
+def likeliest(scores: np.ndarray) -> np.ndarray:
+    """The class with the highest of ``scores`` ``[..., classes]``, the first of equals: ``[...]``.
+
+    What ``argmax`` gives, many times faster: along an axis as short as that of classes it is slow, and took a tenth of an evaluation.
+    """
+    best = scores[..., 0]
+    found = np.zeros(best.shape, np.intp)
+    for label in range(1, scores.shape[-1]):
+        better = scores[..., label] > best
+        found[better] = label
+        if label + 1 < scores.shape[-1]:
+            best = np.where(better, scores[..., label], best)
+    return found
+
+
 def strongest(found: Mapping[Name, Accuracies]) -> Name:
     """The best on the tuning rows, pooled over draws; the first of equals."""
     # All at once: one mean after the other took a quarter of an evaluation, of hundreds of models on a few draws.

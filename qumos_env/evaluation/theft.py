@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from ..scenario.scenario import MIN_ADVANTAGE
-from .choice import Accuracies, strongest
+from .choice import Accuracies, likeliest, strongest
 from .interception import ThiefRows
 from .reward import Standing
 from .surrogates.models import ANSWERS, LABELS, as_told, label_goal, log_odds, stacked, unaided, uses_answers
@@ -34,7 +34,7 @@ def _cases(subject: Subject) -> Observed:
 
     def judged(models: Mapping[str, np.ndarray], who: str, tier: str) -> dict[str, np.ndarray]:
         # Without the thief's own rows, which come first where there are any.
-        predicted = np.stack([scores[:, -truth.shape[1] :].argmax(axis=-1) for scores in models.values()])
+        predicted = np.stack([likeliest(scores[:, -truth.shape[1] :]) for scores in models.values()])
         names = (f"{who}/{tier}/{model}" for model in models)
         return dict(zip(names, Accuracies.of(predicted, truth, tuning).pairs, strict=True))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -60,7 +61,14 @@ class Products:
         The second axis is the sign of the product. ``centred``: the level of the goal says nothing.
         """
         products = self.values[form][:, : goal.shape[1]]
-        return np.stack([_evidence(goal @ contrast, products, centred) for contrast in contrasts(goal.shape[-1])])
+        whole = products.shape == self.values[form].shape
+        squares = self._squares[form] if whole else np.sum(products**2, axis=1)
+        return np.stack([_evidence(goal @ contrast, products, squares, centred) for contrast in contrasts(goal.shape[-1])])
+
+    @cached_property
+    def _squares(self) -> dict[str, np.ndarray]:
+        """Sums over all rows of the squares of every product, ``[K, products]``, by form."""
+        return {form: np.sum(products**2, axis=1) for form, products in self.values.items()}
 
     def scores(self, form: str, evidence: np.ndarray) -> np.ndarray:
         """Scores ``[K, rows, classes]`` from the ``evidence`` ``[contrasts, 2, K, products]``, which may be a sum of several."""
@@ -90,11 +98,14 @@ def _contrasts_of(count: int) -> np.ndarray:
     return np.stack(contrasts({1: 2}.get(count, 4 if count == 3 else count)))
 
 
-def _evidence(contrast: np.ndarray, products: np.ndarray, centred: bool) -> np.ndarray:
-    """Evidence ``[2, K, products]`` of every product for ``contrast`` ``[K, rows]``, with the same sign and with the other."""
+def _evidence(contrast: np.ndarray, products: np.ndarray, squares: np.ndarray, centred: bool) -> np.ndarray:
+    """Evidence ``[2, K, products]`` of every product for ``contrast`` ``[K, rows]``, with the same sign and with the other.
+
+    ``squares`` are the sums of the products' squares over the rows, ``[K, products]``.
+    """
     if centred:
         contrast = contrast - contrast.mean(axis=1, keepdims=True)
-    sizes = np.linalg.norm(contrast, axis=1)[:, None] * np.sqrt(np.sum(products**2, axis=1))
+    sizes = np.linalg.norm(contrast, axis=1)[:, None] * np.sqrt(squares)
     correlation = (contrast[:, None] @ products)[:, 0] / np.maximum(sizes, _LEAST)
     signed = np.clip(np.stack([correlation, -correlation]), 0.0, _LARGEST_CORRELATION)
     return np.asarray(-0.5 * contrast.shape[1] * np.log(1 - signed**2))

@@ -67,7 +67,11 @@ def uses_answers(model: str) -> bool:
 
 def pooled(scores: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of several models' ``scores`` ``[..., rows, classes]``, each on the scale of its own spread in a draw."""
-    return np.asarray(np.mean([one / np.maximum(one.std(axis=(-2, -1), keepdims=True), _TINY) for one in scores], axis=0))
+    total = np.zeros_like(scores[0])
+    for one in scores:
+        total += one / np.maximum(one.std(axis=(-2, -1), keepdims=True), _TINY)
+    total /= len(scores)
+    return total
 
 
 def unaided(ground: Ground, goals: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -105,7 +105,9 @@ class Kernels:
         weights = inverses @ rest
         weight = best // len(RIDGES)
         constant = np.take_along_axis(self.diagonal, weight[..., None], axis=2)[..., None]
-        scores = self.values @ weights + constant * weights.sum(axis=-2, keepdims=True)
+        # In place: new arrays of this size cost more than what is computed.
+        scores = self.values @ weights
+        scores += constant * weights.sum(axis=-2, keepdims=True)
         if self.products is not None:
             scores += np.take(_WEIGHTS, weight)[..., None, None] * (self.products[:, None] @ weights)
         if offset is not None:
