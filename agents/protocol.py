@@ -10,7 +10,6 @@ agents that collapse onto designs they know, and as soon as ``should_stop`` says
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
@@ -24,6 +23,7 @@ from qumos_env.evaluation.cache import Cache
 from qumos_env.records import LARGEST, Record
 from qumos_env.scenario import Scenario
 
+from .clock import Clock
 from .meter import Meter
 
 EPISODES_PER_BUDGET = 5
@@ -199,7 +199,7 @@ class Ledger:
         self._on_trial = on_trial
         self._should_stop = should_stop
         self._known: dict[str, Trial] = {}
-        self._start = time.monotonic()
+        self._clock = Clock(task.workers)
 
     @property
     def distinct(self) -> int:
@@ -238,6 +238,7 @@ class Ledger:
         design_hash = design.hash if design is not None else ""
         measured = full_draws(self.task.scenario) if draws is None else draws
         known = self._known.get(design_hash)
+        before = known.draws_of(self.task.scenario) if known is not None else 0
         # A trial without a design never counts as a repetition.
         trial = Trial(
             index=len(self.trials),
@@ -247,8 +248,8 @@ class Ledger:
             reward=float(outcome.reward),
             evaluation=dict(outcome.evaluation),
             failure=outcome.failure,
-            repeated=known is not None and measured <= known.draws_of(self.task.scenario),
-            seconds=round(time.monotonic() - self._start, 3),
+            repeated=known is not None and measured <= before,
+            seconds=round(self._clock.passed(outcome.evaluation, max(0, measured - before) / measured), 3),
             draws=measured if design is not None else 0,
         )
         self._append(trial)
@@ -273,7 +274,7 @@ class Ledger:
         if trial.draws_of(self.task.scenario) > full_draws(self.task.scenario):
             raise QumosError(f"{where}: measured with {trial.draws} draws, the scenario has {full_draws(self.task.scenario)}")
         self._append(trial)
-        self._start = time.monotonic() - trial.seconds
+        self._clock.go_on_from(trial.seconds)
 
     def _append(self, trial: Trial) -> None:
         known = self._known.get(trial.design_hash)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .rundir import RunDirectory
 
 app = typer.Typer(name="training", help="Search for designs with agents, and compare agents.", no_args_is_help=True, add_completion=False)
+tables = typer.Typer(help="Tables of all designs of a small scenario.", no_args_is_help=True)
+app.add_typer(tables, name="table")
 
 ScenarioOption = Annotated[str, typer.Option("--scenario", "-s", help="Name of a built-in scenario or path of a TOML file.")]
 BudgetOption = Annotated[int, typer.Option(help="Designs to evaluate; with K draws each, this is K times as many trained models.", min=1)]
@@ -195,6 +197,37 @@ def compare(
     if len(data.scenarios) > 1:
         display.out.print(comparison_table("all scenarios, in units of the best of each", AGGREGATE, aggregate_rows(data)))
     display.out.print(f"tables: {out / TABLE}\nfigures: {out / PAGE}", soft_wrap=True, markup=False)
+
+
+@tables.command("make")
+def make(
+    scenario: Annotated[str, typer.Argument(help="Name of a built-in scenario or path of a TOML file; a small one.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the table; new, or one to go on with.")],
+    seeds: Annotated[int, typer.Option(help="Evaluation seeds: the scenario's and those that follow it.", min=1)] = 2,
+    workers: WorkersOption = DEFAULT_WORKERS,
+) -> None:
+    """Evaluate every design of a scenario; killed at any time, the same command goes on."""
+    from qumos_env import load_scenario
+
+    from .table_maker import make_table
+
+    manifest = make_table(load_scenario(scenario), seeds, workers, out, Display())
+    typer.echo(f"wrote {out}: {manifest.designs:,} designs, {len(manifest.seeds)} seeds")
+
+
+@tables.command("report")
+def table_report(
+    folder: Annotated[Path, typer.Argument(help="Folder of the table.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")],
+    agent: Annotated[list[str], typer.Option("--agent", "-a", help="Agents whose regret is measured; repeat for several.")] = [],  # noqa: B006
+    seeds: Annotated[int, typer.Option(help="Searches per agent, with seeds 0, 1, ...", min=1)] = 20,
+    budget: BudgetOption = 1000,
+    workers: Annotated[int, typer.Option(help="Searches at a time; 0 runs them in this process.", min=0)] = DEFAULT_WORKERS,
+) -> None:
+    """Noise ceiling, distribution and best designs of a table, and how fast agents approach its optimum."""
+    from .table_report import write_report
+
+    typer.echo(write_report(folder, out, tuple(dict.fromkeys(agent)), seeds, budget, workers, Display()), nl=False)
 
 
 def _finish(run: RunDirectory, display: Display, as_json: bool, address: str | None = None) -> None:

@@ -19,7 +19,7 @@ from qumos_env.scenario import Scenario
 
 from ..meter import DIED, LATE, Meter
 from ..protocol import Outcome
-from .jobs import Answer, Job
+from .jobs import Answer, Job, LevelsJob
 
 ATTEMPTS = 10
 """Workers that may die of an evaluation before it counts as failed: more than chance kills, where something keeps killing workers."""
@@ -50,7 +50,7 @@ class NotStartedError(Exception):
 class Pending:
     """An evaluation under way."""
 
-    def __init__(self, pool: EvaluationPool, job: Job) -> None:
+    def __init__(self, pool: EvaluationPool, job: Job | LevelsJob) -> None:
         self.job = job
         self.answer: Outcome | Exception | None = None
         self.attempts = 0
@@ -133,18 +133,18 @@ class EvaluationPool(ABC):
     def _listen(self, seconds: float | None) -> Iterable[tuple[Worker, Message]]:
         """Waits until workers say something or die, at most so many seconds, and tells of it."""
 
-    def submit(self, job: Job) -> Pending:
+    def submit(self, job: Job | LevelsJob) -> Pending:
         """Queues ``job``."""
         pending = Pending(self, job)
         self._waiting.append(pending)
         self._assign()
         return pending
 
-    def run(self, jobs: Iterable[Job], on_result: Callable[[int], None] | None = None) -> list[Outcome]:
+    def run(self, jobs: Iterable[Job | LevelsJob], on_result: Callable[[int], None] | None = None) -> list[Outcome]:
         """The outcomes of ``jobs``, in their order; ``on_result`` is told how many are there."""
         return list(self._ordered(list(jobs), on_result))
 
-    def _ordered(self, jobs: list[Job], on_result: Callable[[int], None] | None) -> Iterator[Outcome]:
+    def _ordered(self, jobs: list[Job | LevelsJob], on_result: Callable[[int], None] | None) -> Iterator[Outcome]:
         # Without workers a job is run when it is submitted, so not before its turn: each is told of when it is there.
         pending = [self.submit(job) for job in jobs] if self.workers else None
         for number, job in enumerate(jobs):

@@ -27,7 +27,7 @@ from qumos_env.scenario import Scenario, parse_scenario
 from ..meter import Meter
 from ..shared_cache import shared_cache
 from .base import READY, Death, EvaluationPool, Message, Pending, Worker
-from .jobs import Answer, Job, evaluate, refusal
+from .jobs import Answer, Job, LevelsJob, evaluate, refusal
 from .local import THREAD_VARIABLES
 from .source import Source, source
 
@@ -67,7 +67,7 @@ class Evaluating:
             trouble = one_line(error)
         return Greeting(address, os.getpid(), source(), rows, trouble)
 
-    def evaluate(self, job: Job) -> Answer:
+    def evaluate(self, job: Job | LevelsJob) -> Answer:
         """The answer to ``job``."""
         try:
             return evaluate(self._evaluator, job)

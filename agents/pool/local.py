@@ -20,10 +20,11 @@ from multiprocessing.connection import Connection, wait
 from qumos_env import Evaluator
 from qumos_env.errors import one_line
 from qumos_env.evaluation.cache import Cache
+from qumos_env.evaluation.table_evaluator import evaluator_of
 from qumos_env.scenario import parse_scenario
 
 from .base import BEGUN, READY, Death, EvaluationPool, Message, NotStartedError, Pending, Worker
-from .jobs import Answer, Job, evaluate, refusal
+from .jobs import Answer, Job, LevelsJob, evaluate, refusal
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _HERE = "this process"
@@ -109,12 +110,12 @@ class LocalPool(EvaluationPool):
         """The process ids of the workers."""
         return [one.process.pid for one in self._workers if isinstance(one, _Process) and one.process.pid is not None]
 
-    def submit(self, job: Job) -> Pending:
+    def submit(self, job: Job | LevelsJob) -> Pending:
         """Queues ``job``; without workers it is run at once."""
         if self.workers:
             return super().submit(job)
         if self._evaluator is None:
-            self._evaluator = Evaluator(self.scenario, cache=self.cache)
+            self._evaluator = evaluator_of(self.scenario, cache=self.cache)
             self.meter.joined(_HERE)
         pending = Pending(self, job)
         answer = evaluate(self._evaluator, job)

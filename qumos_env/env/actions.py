@@ -8,6 +8,7 @@ play through ``DesignState``, so they obey the same rules.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
@@ -254,6 +255,15 @@ class DesignState:
         for action in actions:
             self.apply(action)
         return self
+
+    def copy(self) -> DesignState:
+        """The same state, to go on from in another way."""
+        other = copy.copy(self)
+        other.partition, other.assignment, other.gates = list(self.partition), list(self.assignment), list(self.gates)
+        other.history, other.counts = list(self.history), self.counts.copy()
+        if self.phase in ("gates", "measure", "done"):
+            other._spare = self._spare.copy()
+        return other
 
     def design(self) -> Design:
         """The design as placed so far.

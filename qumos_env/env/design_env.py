@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import QumosError, unknown
 from ..evaluation.cache import Cache
 from ..evaluation.evaluator import Evaluator, checked_seed
+from ..evaluation.table_evaluator import evaluator_of
 from ..hardware.profile import list_profiles
 from ..scenario import Scenario, load_scenario, parse_scenario
 from .actions import DesignState, action_table
@@ -96,7 +97,7 @@ class DesignEnv(gym.Env[dict[str, np.ndarray], np.int64]):
         self.evaluation_seed = None if evaluation_seed is None else checked_seed(evaluation_seed)
         self._ladder = ladder_of(scenario, fidelity)
         self.table = action_table(scenario, len(self._ladder))
-        self.evaluator = Evaluator(scenario, cache)
+        self.evaluator = evaluator_of(scenario, cache)
         self._encoder = ObservationEncoder(scenario, measured=bool(self._ladder))
         self._episode = Episode(self.evaluator, self.evaluation_seed, self._ladder)
         self.action_space = gym.spaces.Discrete(len(self.table))

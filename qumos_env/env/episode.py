@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from ..design import Design
 from ..errors import EvaluationFailure, shown, unknown
 from ..evaluation.evaluator import Evaluation, Evaluator
 from ..scenario import Scenario
@@ -58,7 +59,7 @@ class Episode:
             if state.phase == "measure" or (state.done and not state.ladder):
                 info = self._measure()
             if state.done and self.evaluation is not None:
-                reward, info = self.evaluation.reward, self._result(self.evaluation)
+                reward, info = self.evaluation.reward, info or self._result(self.evaluation)
         self.over = state.done or "failure" in info
         if not self.over and self.steps >= limit:
             self.over = True
@@ -74,10 +75,11 @@ class Episode:
             self.evaluation = self._evaluator.evaluate(design, seed=self._seed, draws=self.state.draws)
         except EvaluationFailure as error:
             return {"design": design.to_dict(), "failure": str(error)}
-        return self._result(self.evaluation)
+        return self._result(self.evaluation, design)
 
-    def _result(self, evaluation: Evaluation) -> dict[str, Any]:
-        return {"design": self.state.design().to_dict(), "evaluation": evaluation.to_dict(), "rewards": dict(evaluation.rewards)}
+    def _result(self, evaluation: Evaluation, design: Design | None = None) -> dict[str, Any]:
+        built = self.state.design() if design is None else design
+        return {"design": built.to_dict(), "evaluation": evaluation.to_dict(), "rewards": dict(evaluation.rewards)}
 
 
 def ladder_of(scenario: Scenario, fidelity: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from .reward import Standing, blend_of
 from .service import Service
 from .statistics import jackknife_error
 from .terms import Evidence, Fact, Subject, TermResult, terms_of
-from .workload import Rows, Workload
+from .workload import ROWS, Rows, Workload
 
 __all__ = ["Evaluation", "Evaluator", "accuracy", "checked_seed", "costs", "extraction", "membership", "outage", "theft"]
 
@@ -153,7 +153,7 @@ class Evaluator:
             QumosError: the design does not fit the scenario, or ``draws`` does not.
             EvaluationFailure: its training, or a thief's, diverged.
         """
-        if rows not in ("search", "test"):
+        if rows not in ROWS:
             raise QumosError(f"rows is {rows!r}, choose search or test")
         self.scenario.check_design(design, limits=limits)
         seed = self.scenario.seed if seed is None else checked_seed(seed)
@@ -173,6 +173,33 @@ class Evaluator:
             evaluation = self._judged(Evidence(design, self.workload, seed, rows, self.workload.draws(seed, rows)[:count], observed))
         self._cache.put(name, evaluation.to_json())
         return evaluation
+
+    def evaluate_levels(self, design: Design, *, seed: int | None = None) -> Iterator[tuple[Rows, int, Evaluation]]:
+        """What ``evaluate`` says of ``design`` for all rows and every number of draws in ``Scenario.draw_levels``, bit for bit.
+
+        All come from the same K trained models, for whoever wants all of them; nothing is looked up or kept. Linear algebra runs on as
+        many threads as the caller allows, since asking takes as long as a tenth of an evaluation.
+
+        Args:
+            design: the design, within the scenario's limits.
+            seed: as in ``evaluate``.
+
+        Yields:
+            Rows, number of draws and evaluation: those of ``search`` first, and fewer draws first.
+
+        Raises:
+            QumosError: the design does not fit the scenario.
+            EvaluationFailure: its training, or a thief's, diverged.
+        """
+        self.scenario.check_design(design)
+        seed = self.scenario.seed if seed is None else checked_seed(seed)
+        service = Service.train(self.workload, design, seed)
+        for rows in ROWS:
+            draws = self.workload.draws(seed, rows)
+            observed = {one.name: dict(one.observe(Subject(service, draws, rows))) for one in self._terms}
+            for count in self.scenario.draw_levels:
+                first = {name: {what: values[:count] for what, values in of.items()} for name, of in observed.items()}
+                yield rows, count, self._judged(Evidence(design, self.workload, seed, rows, draws[:count], first))
 
     def _observed(self, design: Design, seed: int, rows: Rows, count: int, key: str) -> dict[str, dict[str, np.ndarray]]:
         """What the terms observe of the first ``count`` draws: what the cache has of them, and the rest measured."""

@@ -21,6 +21,7 @@ from .queries import Questions
 from .surrogates.models import LABELS, Ground, label_goal, unaided
 
 Rows = Literal["search", "test"]
+ROWS: tuple[Rows, ...] = ("search", "test")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,6 @@ A scenario names its data and encoding, the providers, the limits of a design, t
 the blend of the reward. ``load_scenario`` takes the name of a scenario of the library or the path of a TOML file.
 """
 
-from .scenario import Scenario, list_scenarios, load_scenario, parse_scenario, scenario_folder, write_calibration
+from .scenario import Scenario, list_scenarios, load_scenario, looked_up, parse_scenario, scenario_folder, write_calibration
 
-__all__ = ["Scenario", "list_scenarios", "load_scenario", "parse_scenario", "scenario_folder", "write_calibration"]
+__all__ = ["Scenario", "list_scenarios", "load_scenario", "looked_up", "parse_scenario", "scenario_folder", "write_calibration"]

@@ -24,8 +24,8 @@ from tomlkit.items import InlineTable, Table
 from ..design import Design
 from ..design.gates import REGISTRY
 from ..errors import QumosError, one_line, problem, shown, unknown
-from ..files import absolute_path, file_status, read_bytes, read_toml, write_bytes
-from ..registration import list_scenarios, scenario_folder
+from ..files import absolute_path, file_status, parse_json, read_bytes, read_toml, write_bytes
+from ..registration import TABLE_SUFFIX, list_scenarios, list_tables, scenario_folder, table_folder
 from ..simulation.channels import NoiseSpec
 from .budget import Budget
 from .limits import DesignLimits
@@ -42,10 +42,13 @@ from .sections import (
     Section,
     Seed,
     ServiceSection,
+    TableSection,
     ThreatSection,
 )
 from .sizes import check_choices, check_noise, check_queries, check_states, check_training, queries_of
 
+MANIFEST = "manifest.json"
+"""The file that says what a table holds."""
 _TABLE_SUFFIXES = (".csv", ".parquet", ".npz")
 MIN_ADVANTAGE = 2.0
 """Standard errors by which a model must beat the no-loot control to be worth stealing."""
@@ -74,6 +77,7 @@ class Scenario(Section):
         seed: evaluation seed of searches, below 2⁶³.
         compare: offered for comparisons.
         providers: at most 100.
+        table: where evaluations are looked up; ``None``: they are made. Given by ``load_scenario``, see there.
         calibration: figures of the last check, at most 1,000.
         extensions: settings of what was registered beside the package's own terms and attacks, a table for each.
     """
@@ -95,6 +99,7 @@ class Scenario(Section):
     budget: BudgetSection = BudgetSection()
     reward: RewardSection = RewardSection()
     providers: Annotated[tuple[Provider, ...], Field(min_length=1, max_length=MOST_PROVIDERS)]
+    table: TableSection | None = None
     extensions: Annotated[dict[str, dict[str, Figure]], Field(max_length=100)] = Field(default={})
     calibration: dict[str, Figure] = Field(default={}, max_length=1000)
 
@@ -221,7 +226,7 @@ class Scenario(Section):
     @cached_property
     def hash(self) -> str:
         """SHA-256 over everything that defines the problem (prose and calibration figures are left out)."""
-        content = self.model_dump(mode="json", exclude={"version", "title", "description", "tags", "calibration", "compare"})
+        content = self.model_dump(mode="json", exclude={"version", "title", "description", "tags", "calibration", "compare", "table"})
         if not self.extensions:
             del content["extensions"]  # as before there were any
         devices = [provider.profile for provider in self.providers]
@@ -283,16 +288,23 @@ class Scenario(Section):
 def load_scenario(name_or_path: str | Path) -> Scenario:
     """The built-in scenario of that name, or the one in that TOML file.
 
+    The folder of a table is a scenario too: the one whose designs it holds, under its name with ``-table`` behind it, and with evaluations
+    that are looked up there. Built-in tables go by that name.
+
     Raises:
         QumosError: unknown name (nearest ones offered), unreadable or malformed TOML, a contradiction between fields.
     """
     text = str(name_or_path)
+    if text in list_tables():
+        return _built_in_table(text.removesuffix(TABLE_SUFFIX))
+    if Path(text, MANIFEST).is_file():
+        return of_table(Path(text))
     if text in list_scenarios():
         path = scenario_folder() / f"{text}.toml"
     elif text.endswith(".toml") or os.sep in text:
         path = Path(text)
     else:
-        raise unknown("scenario", text, list_scenarios())
+        raise unknown("scenario", text, (*list_scenarios(), *list_tables()))
     stamp = file_status(path).st_mtime_ns
     return _read(path.resolve(), stamp)
 
@@ -340,6 +352,34 @@ def _fields(location: tuple[int | str, ...]) -> list[str]:
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 model = annotation
     return list(model.model_fields)
+
+
+def of_table(folder: Path) -> Scenario:
+    """The scenario whose evaluations are looked up in the table in ``folder``.
+
+    Raises:
+        QumosError: there is none, or its manifest holds no scenario.
+    """
+    path = folder.resolve() / MANIFEST
+    data = parse_json(read_bytes(path), str(path))
+    if not isinstance(data, dict) or not isinstance(data.get("scenario"), dict):
+        raise QumosError(f"{path}: no manifest of a table")
+    return looked_up(parse_scenario(data["scenario"], where=f"{path}: scenario"), folder)
+
+
+def _built_in_table(name: str) -> Scenario:
+    """The scenario of the built-in table of ``name``, whose scenario is that of the library still."""
+    found = of_table(table_folder() / name)
+    if name in list_scenarios() and looked_up(load_scenario(name), table_folder() / name).hash != found.hash:
+        again = f"python -m training table make {name} --out {table_folder() / name}"
+        raise QumosError(f"{table_folder() / name}: scenario {name} has changed since the table was made; make it again with: {again}")
+    return found
+
+
+def looked_up(scenario: Scenario, folder: Path) -> Scenario:
+    """``scenario``, with evaluations looked up in the table in ``folder``."""
+    changes = {"name": scenario.name + TABLE_SUFFIX, "version": 0, "table": {"folder": str(folder.resolve())}}
+    return parse_scenario(scenario.model_dump(mode="json") | changes)
 
 
 def write_calibration(path: Path, figures: dict[str, float | int | str | bool]) -> None:
@@ -395,4 +435,4 @@ def _canonical(data: object) -> str:
     return json.dumps(data, sort_keys=True, default=str)
 
 
-__all__ = ["Scenario", "list_scenarios", "load_scenario", "parse_scenario", "scenario_folder", "write_calibration"]
+__all__ = ["Scenario", "list_scenarios", "load_scenario", "looked_up", "parse_scenario", "scenario_folder", "write_calibration"]

@@ -294,6 +294,19 @@ class BudgetSection(Section):
         return self.dollars is not None or self.seconds is not None
 
 
+class TableSection(Section):
+    """Where evaluations are looked up instead of made.
+
+    Attributes:
+        folder: of the table of all designs, absolute.
+        answer: what a design is worth under an evaluation seed: ``seed``, what one of the table's seeds measured (the evaluation seed
+            itself, or where the table lacks it the one that it falls on, counting round), or ``mean``, the mean over all of them.
+    """
+
+    folder: Annotated[str, Field(max_length=4096)]
+    answer: Literal["seed", "mean"] = "seed"
+
+
 _TERMS = ("accuracy", "theft", "membership", "cost", "extraction", "resilience")
 
 
