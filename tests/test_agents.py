@@ -93,7 +93,7 @@ class FakeEvaluator:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeEvaluator]:
     """Pools with ``workers=0`` use the stub evaluator."""
-    monkeypatch.setattr(agents.pool.local, "Evaluator", FakeEvaluator)
+    monkeypatch.setattr(agents.pool.local, "evaluator_of", FakeEvaluator)
     monkeypatch.setattr(FakeEvaluator, "calls", 0)
     return FakeEvaluator
 

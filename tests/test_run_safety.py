@@ -69,7 +69,7 @@ class CountingEvaluator:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluations cost nothing, except where they run in other processes."""
     if "slow" not in request.keywords:
-        monkeypatch.setattr(agents.pool.local, "Evaluator", CountingEvaluator)
+        monkeypatch.setattr(agents.pool.local, "evaluator_of", CountingEvaluator)
 
 
 def train(out: Path, *options: str) -> int:

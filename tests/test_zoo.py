@@ -123,7 +123,7 @@ class PlantedEvaluator:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[PlantedEvaluator]:
     """Pools without workers use the stub evaluator."""
-    monkeypatch.setattr(agents.pool.local, "Evaluator", PlantedEvaluator)
+    monkeypatch.setattr(agents.pool.local, "evaluator_of", PlantedEvaluator)
     monkeypatch.setattr(PlantedEvaluator, "trained", 0)
     return PlantedEvaluator
 
@@ -257,7 +257,7 @@ def _needs_ray(name: str) -> bool:
 def by_chance() -> float:
     """What random search finds of what was planted: the mean worth of its ten best."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(agents.pool.local, "Evaluator", PlantedEvaluator)
+    patch.setattr(agents.pool.local, "evaluator_of", PlantedEvaluator)
     best = ten_best(run("random", task_of("random", WIDE, 120))[0])
     patch.undo()
     return best
@@ -606,7 +606,7 @@ def test_a_missing_library_names_its_extra(agent: str, library: str, monkeypatch
 
 
 def test_the_stub_is_used(fake: Callable[..., Any]) -> None:
-    assert agents.pool.local.Evaluator is fake
+    assert agents.pool.local.evaluator_of is fake
 
 
 class TestRuns:

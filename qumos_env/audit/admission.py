@@ -33,6 +33,7 @@ MIN_LEAK = 0.02  # mean AUC over designs above ½: several standard errors with 
 MIN_LOOT_WORTH, MIN_LOOT_ERRORS = 0.05, 3.0
 ACCURATE_SHARE = 0.4
 MIN_THEFT_RELIABILITY, MIN_THEFT_SPREAD, MIN_AGREEMENT = 0.7, 0.03, 0.6
+MAX_THEFT_GAP, MAX_SINGLE_THEFT_GAP = 0.02, 0.05  # of the accuracy of the audit's thief over that of the reward's
 # Of the audits behind a check, which are many: no restarts, and twice the thieves' steps.
 EFFORT = Effort(restarts=1, step_factor=2)
 _MOST_DRAWS_PER_DESIGN = 100
@@ -269,6 +270,8 @@ def _reason(scenario: Scenario, figures: dict[str, float]) -> str:
             return "no tension: among accurate designs the theft score hardly tells designs apart"
         if figures["theft_agreement"] < MIN_AGREEMENT:
             return f"among accurate designs the rank correlation of the theft score with the audit's is below {MIN_AGREEMENT}"
+        if figures["theft_gap"] > MAX_THEFT_GAP or figures["theft_gap_largest"] > MAX_SINGLE_THEFT_GAP:
+            return "the audit's thief is far ahead of the reward's, which would pay for what an audit takes away"
     leaks = figures["membership_auc"] - 0.5 > MIN_LEAK
     if scenario.reward.membership and not (leaks and figures["membership_reliability"] >= MIN_RELIABILITY):
         return "the membership term carries no signal"
