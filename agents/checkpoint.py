@@ -85,6 +85,19 @@ def load(path: Path, learners: LearnerGroup) -> dict[str, float]:
     return own.numbers
 
 
+def load_network(path: Path, learners: LearnerGroup) -> None:
+    """Gives the networks of ``learners`` the weights alone of what ``save`` wrote; those of which the file knows nothing must be copies
+    that the learner made for itself, and stay.
+
+    Raises:
+        QumosError: the file cannot be read or is not of this network; then nothing has changed.
+    """
+    state = learners.get_state(components=_PARTS[:1], inference_only=True)
+    learner = state[COMPONENT_LEARNER]
+    learner[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID] = load_weights(path, learner[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
+    learners.foreach_learner(lambda one: one.module[DEFAULT_MODULE_ID].set_state(learner[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]))
+
+
 def load_weights(path: Path, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The weights alone of what ``save`` wrote, for a network with weights of the shapes of ``like``.
 

@@ -530,8 +530,8 @@ class TestReinforceParts:
         assert np.isfinite(policy_weights([0.3] * 4, 0.25, 0.0)).all()
 
     def test_the_queue_keeps_the_best_distinct_designs(self) -> None:
-        from agents.reinforce import BestQueue
         from agents.search_algorithm import replay
+        from agents.weighted import BestQueue
         from qumos_env import DesignEnv
 
         env = DesignEnv("iris-smoke")
