@@ -53,7 +53,7 @@ class Settings(AgentSettings):
         mutations: mean number of mutations of a child; at least one is made.
         share_gates: share of mutations that edit gates; the others edit cut, assignment and shots.
         crossover: chance that a child has two parents.
-        buffer: best distinct designs that are kept.
+        queue: best distinct designs that are kept.
         flatness: k of the rank weights; smaller looks at the best alone.
         updates: updates after every batch.
         sample: designs drawn for each of them.
@@ -76,7 +76,7 @@ class Settings(AgentSettings):
     mutations: Annotated[float, Field(ge=1, le=10_000)] = 1.5
     share_gates: Share = 0.75
     crossover: Share = 0.1
-    buffer: Count = 100
+    queue: Count = 100
     flatness: Annotated[float, Field(gt=0, le=1e6)] = 0.01
     updates: Count = 6
     sample: Count = 32
@@ -109,7 +109,7 @@ class ReplayConfig(WeightedConfig):
         "mutations",
         "share_gates",
         "crossover",
-        "buffer",
+        "queue",
         "flatness",
         "updates",
         "sample",
@@ -126,11 +126,6 @@ class ReplayConfig(WeightedConfig):
         super().__init__(algo_class=algo_class or Replay)
         self.design_scenario: Scenario | None = None
 
-    @property
-    def design_queue(self) -> int:
-        """What ``WeightedSearch`` keeps."""
-        return int(self.design_buffer)
-
     def get_default_learner_class(self) -> type:
         """The learner with the loss below."""
         return ReplayLearner
@@ -144,7 +139,8 @@ class ReplayLearner(WeightedLearner):
     def build(self) -> None:
         """Builds the learner; called by RLlib."""
         super().build()
-        self.module.foreach_module(lambda _, module: module.make_target_networks())
+        module: Any = self.module[DEFAULT_MODULE_ID].unwrapped()
+        module.make_target_networks()
 
     def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: dict[str, Any]) -> torch.Tensor:
         """The loss, a scalar tensor."""
@@ -153,7 +149,8 @@ class ReplayLearner(WeightedLearner):
         weights = batch[PRIOR_WEIGHT][valid]
         if not weights.any():
             return loss
-        prior = self.module[module_id].unwrapped().forward_target(batch)[TARGET_NETWORK_ACTION_DIST_INPUTS][valid]
+        module: Any = self.module[module_id].unwrapped()
+        prior = module.forward_target(batch)[TARGET_NETWORK_ACTION_DIST_INPUTS][valid]
         divergence = (weights * divergences(fwd_out[Columns.ACTION_DIST_INPUTS][valid], prior)).sum()
         self.metrics.log_value((module_id, "prior_divergence"), divergence / weights.sum(), window=1)
         return loss + divergence

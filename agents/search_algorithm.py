@@ -111,6 +111,9 @@ class DesignSearch(Algorithm):
         """What designs are played in that the env runners have not played, such as the hand-made ones."""
         return DesignEnv(scenario=task.scenario, cache=task.cache)
 
+    def drain(self) -> None:
+        """Told when the search is over: whatever is still under way is waited for and handed on."""
+
     def collect(self, episodes: int, scripts: Sequence[Script] = ()) -> list[Played]:
         """Plays ``scripts`` and samples that many episodes besides, fewer where ``may_play`` allows fewer.
 
@@ -372,6 +375,7 @@ def _run(algorithm: DesignSearch, task: SearchTask, ledger: Ledger) -> None:
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _save(algorithm, task.checkpoint)
                 saved = time.monotonic()
+        algorithm.drain()
     except (ray.exceptions.RayError, NoRunnerError) as error:
         # A signal to end may reach Ray's processes as well as this one: what was found is kept all the same.
         if not ledger.interrupted():
