@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +17,7 @@ from ray.rllib.algorithms.dqn.dqn_learner import QF_NEXT_PREDS, QF_PREDS, QF_TAR
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 
-from agents import SearchTask
+from agents import SearchTask, checkpoint, context_ppo
 from agents.appo import corrected
 from agents.baselines import starting_points, textbook_actions
 from agents.dqn import DesignQModule
@@ -30,6 +32,7 @@ from agents.weighted import ENTROPY_WEIGHT, POLICY_WEIGHT, BestQueue, weighted
 from qumos_env import DesignEnv, load_scenario
 from qumos_env.env.actions import DesignState
 from qumos_env.env.context_env import flat_context_env
+from qumos_env.errors import QumosError
 from qumos_env.evaluation.evaluator import Evaluator
 from qumos_env.scenario import Scenario, parse_scenario
 
@@ -124,6 +127,12 @@ class TestScripts:
             scenario.check_design(state.design())
             found.add(tuple(actions))
         assert len(found) > 5
+
+
+def network(learner: Any, _: object = None) -> dict[str, np.ndarray]:
+    """All weights of a learner."""
+    state: dict[str, np.ndarray] = learner.module[DEFAULT_MODULE_ID].get_state()
+    return state
 
 
 def learner_of(config: Any) -> Any:
@@ -251,6 +260,30 @@ class TestReplay:
         assert [len(one) for one in updates] == [4, 4, 4]
         for episode in updates[0]:
             assert episode.custom_data[POLICY_WEIGHT] * len(episode) == pytest.approx(1 / 4) and episode.custom_data[PRIOR_WEIGHT] == 0
+
+    def test_a_pretrained_policy_is_start_and_prior(self, tmp_path: Path) -> None:
+        env, path = flat_context_env(scenarios=[SMOKE]), tmp_path / "policy.npz"
+        trained = context_ppo.over([SMOKE], TASK, context_ppo.Settings(hidden=16)).build_learner_group(env=env)
+        checkpoint.save(path, trained, {})
+        weights = trained.foreach_learner(network).result_or_errors[0].get()
+
+        def begun(settings: Settings) -> tuple[Any, list[str]]:
+            agent, stages = self.agent(), list[str]()
+            agent.config = configuration(replace(TASK, seed=7), settings)
+            agent.learner_group = agent.config.build_learner_group(env=env)
+            agent.sync = lambda: None  # type: ignore[method-assign]
+            agent.begin((), False, stages.append)
+            assert agent.environment(TASK).observation_space == env.observation_space
+            return agent.learner_group.foreach_learner(network).result_or_errors[0].get(), stages
+
+        found, stages = begun(Settings(hidden=16, prior=str(path)))
+        assert stages == ["loading the prior"]
+        for name, value in weights.items():
+            np.testing.assert_array_equal(found[name], value)
+            if not name.startswith("_values"):
+                np.testing.assert_array_equal(found[f"_old{name}"], value)
+        with pytest.raises(QumosError, match=r"policy\.npz"):
+            begun(Settings(hidden=8, prior=str(path)))
 
     def test_runners_do_without_the_prior(self) -> None:
         given: dict[str, Any] = {"action_space": gym.spaces.Discrete(7), "model_config": {"hidden": 8, "max_seq_len": 3}}
