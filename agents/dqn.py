@@ -78,7 +78,8 @@ class _Exploration(nn.Module):
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
-        self.register_buffer("epsilon", torch.tensor(epsilon))
+        # One row, not a scalar: RLlib's states are arrays.
+        self.register_buffer("epsilon", torch.tensor([epsilon]))
 
 
 class DesignQModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):

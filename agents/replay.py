@@ -266,9 +266,7 @@ class Replay(WeightedSearch):
         steps = sum(len(episode) for episode, _ in episodes)
         held = prior / steps
         return [
-            weighted(
-                episode, **{POLICY_WEIGHT: weight / len(episode), ENTROPY_WEIGHT: self.entropy_scale / steps, PRIOR_WEIGHT: held}
-            )
+            weighted(episode, **{POLICY_WEIGHT: weight / len(episode), ENTROPY_WEIGHT: self.entropy_scale / steps, PRIOR_WEIGHT: held})
             for episode, weight in episodes
         ]
 

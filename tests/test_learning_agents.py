@@ -326,7 +326,7 @@ class TestDQN:
             taken.append(module.forward_exploration(batch, t=0)[Columns.ACTIONS].numpy())
         several = mask.sum(1) > 1
         varied = np.array([len(set(column)) > 1 for column in np.array(taken).T])
-        assert (varied[several].all() if epsilon else not varied.any())
+        assert varied[several].all() if epsilon else not varied.any()
 
     def test_values_are_duelling_over_valid_actions(self) -> None:
         module, (batch, mask, _) = self.module(0.0), self.batch()
