@@ -199,7 +199,7 @@ class DesignDQN(DesignSearch, DQN):
         for _ in range(self.config.design_updates):
             self._update()
         least, decay = self.config.design_final_epsilon, self.config.design_epsilon_decay
-        self.learner_group.foreach_learner(lambda learner: _decay(learner, least, decay))
+        self.learner_group.foreach_learner(lambda learner: decay(learner, least, decay))
         self.sync()
 
     def _store(self, played: Sequence[Played]) -> None:
@@ -224,7 +224,8 @@ class DesignDQN(DesignSearch, DQN):
         )
 
 
-def _decay(learner: Any, least: float, factor: float) -> None:
+def decay(learner: Any, least: float, factor: float) -> None:
+    """Lowers the share of random actions by ``factor``, to ``least`` at most."""
     epsilon = learner.module[DEFAULT_MODULE_ID].unwrapped().exploration.epsilon
     epsilon.copy_((epsilon * factor).clamp(min=least))
 

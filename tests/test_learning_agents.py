@@ -20,7 +20,7 @@ from ray.rllib.core.columns import Columns
 from agents import SearchTask, checkpoint, context_ppo
 from agents.appo import corrected
 from agents.baselines import starting_points, textbook_actions
-from agents.dqn import DesignQModule
+from agents.dqn import DesignQModule, decay
 from agents.dqn import Settings as DQNSettings
 from agents.dqn import configuration as dqn_configuration
 from agents.modules import MASKED, AnchoredModule
@@ -371,6 +371,16 @@ class TestDQN:
             error = abs(current[row, chosen[row]] - (rewards[row] + best))
             losses.append(error**2 / 2 if error < 1 else error - 0.5)
         assert loss.item() == pytest.approx(np.mean(losses), rel=1e-4)
+
+    def test_a_checkpoint_holds_targets_and_the_share_of_random_actions(self, tmp_path: Path) -> None:
+        groups = [dqn_configuration(TASK, DQNSettings(hidden=8)).build_learner_group(env=DesignEnv(SMOKE)) for _ in range(2)]
+        groups[0].foreach_learner(lambda learner: decay(learner, 0.05, 0.3))
+        checkpoint.save(tmp_path / "checkpoint.npz", groups[0], {})
+        checkpoint.load(tmp_path / "checkpoint.npz", groups[1])
+        first, second = (group.foreach_learner(network).result_or_errors[0].get() for group in groups)
+        assert float(second["exploration.epsilon"][0]) == pytest.approx(0.3)
+        assert "_target_value.weight" in second
+        np.testing.assert_equal(second, first)
 
     def test_every_action_of_an_episode_is_replayed(self) -> None:
         """RLlib's buffer never draws the last actions with a fixed number of steps: the one that ends an episode would not be learned."""
