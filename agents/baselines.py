@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from qumos_env import Design
 from qumos_env.design import Gate
 from qumos_env.design.ansatz import contiguous, encode_only, interleaved, ry_cz_blocks
@@ -27,8 +29,11 @@ from qumos_env.env.actions import Action, DesignState, action_table
 from qumos_env.errors import QumosError
 from qumos_env.scenario import Scenario
 
+from .sequences import balanced_actions
+
 LAYERS = (1, 2, 3)
 MASK = Block("layer", "rx")
+_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,23 @@ def baselines(scenario: Scenario) -> tuple[Baseline, ...]:
 def starting_points(scenario: Scenario) -> tuple[tuple[int, ...], ...]:
     """The action sequences of those hand-made designs that the scenario's actions can build, for warm starts."""
     return tuple(baseline.actions for baseline in baselines(scenario) if baseline.actions is not None)
+
+
+def textbook_actions(scenario: Scenario, rng: np.random.Generator) -> list[int]:
+    """The effective actions of an RY-CZ-RY ansatz on a random partition with random providers, and random numbers of layers and cuts.
+
+    The designs are of the kind of ``qumos_env.env.random_designs.textbook_design``, built as the vocabulary allows. Where nothing of the
+    kind fits, those of ``balanced_actions`` take their place.
+    """
+    for _ in range(_TRIES):
+        state = DesignState(scenario)
+        while state.phase in ("cut", "assign"):
+            state.apply(int(rng.choice(np.flatnonzero(state.mask()))))
+        ansatz = Ansatz(int(rng.choice(LAYERS)), cuts=int(rng.integers(scenario.design.max_gate_cuts + 1)))
+        actions = ansatz.actions(scenario, state.partition, state.assignment)
+        if actions is not None:
+            return list(actions)
+    return balanced_actions(scenario, rng)
 
 
 def _baseline(scenario: Scenario, name: str, ansatz: Ansatz, partition: tuple[int, ...]) -> Baseline:

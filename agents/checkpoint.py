@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
 from qumos_env.errors import QumosError, one_line, shortened
@@ -83,6 +84,26 @@ def load(path: Path, learners: LearnerGroup) -> dict[str, float]:
     # Without its sequence number, which would have RLlib keep the weights of a fresh network.
     learners.set_state({COMPONENT_LEARNER: {part: learner[part] for part in (COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER)}})
     return own.numbers
+
+
+def load_network(path: Path, learners: LearnerGroup) -> None:
+    """Gives the network of ``learners`` the weights alone of what ``save`` wrote; what env runners do without stays as it is.
+
+    Raises:
+        QumosError: the file cannot be read or is not of this network; then nothing has changed.
+    """
+    (like,) = [one.get() for one in learners.foreach_learner(_network)]
+    weights = load_weights(path, like)
+
+    def take(learner: Learner, _: object = None) -> None:
+        learner.module[DEFAULT_MODULE_ID].set_state(weights)
+
+    learners.foreach_learner(take)
+
+
+def _network(learner: Learner, _: object = None) -> dict[str, np.ndarray]:
+    state: dict[str, np.ndarray] = learner.module[DEFAULT_MODULE_ID].get_state(inference_only=True)
+    return state
 
 
 def load_weights(path: Path, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

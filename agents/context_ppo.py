@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 
 from qumos_env.env.context_env import flat_context_env
 from qumos_env.scenario import Scenario
@@ -65,6 +66,25 @@ class ContextPPO(ppo.DesignPPO):
             self.sync()
 
 
+def on_context(
+    config: AlgorithmConfig,
+    scenarios: Sequence[Scenario],
+    task: SearchTask,
+    hidden: int,
+    randomise: bool | Mapping[str, Any] = False,
+    module: type[RLModule] = DesignModule,
+) -> None:
+    """Has ``config`` play ``scenarios`` as in ``qumos/ContextFlat-v0``, with a network of the class ``module``."""
+    config.environment(ENV)
+    # ``environment`` would add to what is there: one scenario's.
+    plain = [scenario.model_dump(mode="json") for scenario in scenarios]
+    config.env_config = {"scenarios": plain, "randomise": randomise, "cache": task.cache, "seed_once": True}
+    longest = max(map(episode_length, scenarios))
+    if randomise:
+        longest += 4  # variants have up to four parts
+    config.rl_module(rl_module_spec=RLModuleSpec(module_class=module, model_config={"hidden": hidden, "max_seq_len": longest}))
+
+
 def over(
     scenarios: Sequence[Scenario], task: SearchTask, settings: Settings, randomise: bool | Mapping[str, Any] = False
 ) -> ContextPPOConfig:
@@ -77,16 +97,7 @@ def over(
         randomise: see ``ContextEnv``.
     """
     config = configure(ContextPPOConfig(), task, settings.hidden)
-    plain = [scenario.model_dump(mode="json") for scenario in scenarios]
-    config.environment(ENV)
-    # ``environment`` would add to what is there: one scenario's.
-    config.env_config = {"scenarios": plain, "randomise": randomise, "cache": task.cache, "seed_once": True}
-    longest = max(map(episode_length, scenarios))
-    if randomise:
-        longest += 4  # variants have up to four parts
-    config.rl_module(
-        rl_module_spec=RLModuleSpec(module_class=DesignModule, model_config={"hidden": settings.hidden, "max_seq_len": longest})
-    )
+    on_context(config, scenarios, task, settings.hidden, randomise)
     config.design_weights = settings.weights
     ppo.configured(config, settings)
     return config

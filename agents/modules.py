@@ -6,12 +6,20 @@ from typing import Any
 
 import torch
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.utils import make_target_network, update_target_network
+from ray.rllib.core.rl_module.apis.inference_only_api import InferenceOnlyAPI
+from ray.rllib.core.rl_module.apis.target_network_api import TARGET_NETWORK_ACTION_DIST_INPUTS, TargetNetworkAPI
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
 MASKED = -1e9
 """Logit of a masked action. Finite: minus infinity gives NaN in entropies, 0·(−inf)."""
+
+
+def masked(values: Tensor, batch: dict[str, Any], column: str = Columns.OBS) -> Tensor:
+    """``values`` of actions, ``MASKED`` where the mask of the observations in ``column`` forbids them."""
+    return torch.where(batch[column]["action_mask"].bool(), values, torch.full_like(values, MASKED))
 
 
 class DesignModule(TorchRLModule, ValueFunctionAPI):
@@ -45,10 +53,8 @@ class DesignModule(TorchRLModule, ValueFunctionAPI):
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """``batch[OBS]`` of ``[batch, time, ...]`` to logits ``[batch, time, actions]``."""
         embeddings, state = self._embed(batch)
-        logits = self._policy(embeddings)
-        mask = batch[Columns.OBS]["action_mask"].bool()
         return {
-            Columns.ACTION_DIST_INPUTS: torch.where(mask, logits, torch.full_like(logits, MASKED)),
+            Columns.ACTION_DIST_INPUTS: masked(self._policy(embeddings), batch),
             Columns.STATE_OUT: {"h": state},
             Columns.EMBEDDINGS: embeddings,
         }
@@ -73,3 +79,34 @@ class DesignModule(TorchRLModule, ValueFunctionAPI):
         inputs = self._encoder(batch[Columns.OBS]["observations"].float())
         embeddings, state = self._cell(inputs, batch[Columns.STATE_IN]["h"].unsqueeze(0).contiguous())
         return embeddings, state.squeeze(0)
+
+
+class AnchoredModule(DesignModule, TargetNetworkAPI, InferenceOnlyAPI):
+    """The policy with a copy of itself that is not trained: what it was at some time. Env runners have no copy."""
+
+    _ANCHORED = ("_encoder", "_cell", "_policy")
+
+    def make_target_networks(self) -> None:
+        """Makes the copy; called by the learner, after the optimizer has been given the policy alone."""
+        for name in self._ANCHORED:
+            setattr(self, f"_old{name}", make_target_network(getattr(self, name)))
+
+    def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
+        """Every network with its copy."""
+        return [(getattr(self, name), getattr(self, f"_old{name}")) for name in self._ANCHORED]
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What env runners do without."""
+        return [f"_old{name}" for name in self._ANCHORED]
+
+    def hold(self) -> None:
+        """Makes the copy what the policy is now."""
+        for network, copy in self.get_target_network_pairs():
+            update_target_network(main_net=network, target_net=copy, tau=1.0)
+
+    def forward_target(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """The logits of the copy, ``[batch, time, actions]``."""
+        with torch.no_grad():
+            inputs = self._old_encoder(batch[Columns.OBS]["observations"].float())
+            embeddings, _ = self._old_cell(inputs, batch[Columns.STATE_IN]["h"].unsqueeze(0).contiguous())
+            return {TARGET_NETWORK_ACTION_DIST_INPUTS: masked(self._old_policy(embeddings), batch)}

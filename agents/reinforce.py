@@ -8,30 +8,19 @@ policy gradient, Petersen et al., *Deep symbolic regression*, 2021), an entropy 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Annotated, Any, Self
+from typing import Annotated
 
 import numpy as np
-import torch
 from pydantic import Field
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.connectors.connector_v2 import ConnectorV2
-from ray.rllib.core.columns import Columns
-from ray.rllib.core.learner.torch.torch_learner import TorchLearner
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER, TIMERS
 
-from .modules import DesignModule
 from .protocol import SearchTask, Trial
-from .search_algorithm import DesignSearch, Played, configure, rllib_search
+from .search_algorithm import configure, rllib_search
 from .settings import AgentSettings, Count, Number, Rate, Share, Weight, Width
+from .weighted import ENTROPY_WEIGHT, POLICY_WEIGHT, WeightedConfig, WeightedSearch, weighted
 
 AGENT = "reinforce"
-POLICY_WEIGHT = "policy_weight"
-ENTROPY_WEIGHT = "entropy_weight"
 
 
 class Settings(AgentSettings):
@@ -89,136 +78,36 @@ def policy_weights(rewards: Sequence[float], quantile: float, baseline: float) -
     return (np.maximum(values - threshold, 0.0) / spread / used).astype(np.float32)
 
 
-class BestQueue:
-    """The best distinct designs of a search, as episodes."""
+class ReinforceConfig(WeightedConfig):
+    """Configuration of ``Reinforce``."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._best: dict[str, Played] = {}
-
-    def add(self, design_hash: str, played: Played) -> None:
-        """Keeps the episode if its design is new and among the best."""
-        if not design_hash or played.outcome.failure or design_hash in self._best:
-            return
-        # A copy under another id: RLlib gathers the rows of a batch by episode id, and an episode may be in batch and queue.
-        episode = copy.deepcopy(played.episode)
-        episode.id_ = f"best-{design_hash}"
-        self._best[design_hash] = replace(played, episode=episode)
-        if len(self._best) > self.size:
-            # The oldest of equals stays.
-            worst = min(reversed(self._best), key=lambda key: self._best[key].outcome.reward)
-            del self._best[worst]
-
-    def episodes(self) -> list[SingleAgentEpisode]:
-        """The episodes, best first."""
-        ranked = sorted(self._best.values(), key=lambda played: -played.outcome.reward)
-        return [played.episode for played in ranked]
-
-    def __len__(self) -> int:
-        return len(self._best)
-
-
-class ReinforceConfig(AlgorithmConfig):
-    """Configuration of ``Reinforce``: ``training`` also takes the fields of ``Settings`` in ``OWN``."""
-
+    SETTINGS = Settings
     OWN = ("batch", "quantile", "baseline_decay", "entropy", "imitation", "queue", "imitation_updates", "novelty", "warm_updates")
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or Reinforce)
-        for name in self.OWN:
-            setattr(self, f"design_{name}", getattr(Settings(), name))
-        self.batch_mode = "complete_episodes"
-
-    def training(self, **settings: Any) -> Self:
-        """Sets training settings, own ones and those of every RLlib algorithm."""
-        own = {name: settings.pop(name) for name in self.OWN if name in settings}
-        super().training(**settings)
-        for name, value in own.items():
-            # A prefix, so that no name can collide with one of RLlib's.
-            setattr(self, f"design_{name}", value)
-        return self
-
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The recurrent policy."""
-        return RLModuleSpec(module_class=DesignModule)
-
-    def get_default_learner_class(self) -> type:
-        """The learner with the loss below."""
-        return ReinforceLearner
 
 
-class AddEpisodeWeights(ConnectorV2):
-    """Learner connector: the weights in ``episode.custom_data``, one value per step."""
-
-    def __call__(self, *, batch: dict[str, Any], episodes: list[Any], **kwargs: Any) -> dict[str, Any]:
-        """Adds the two weight columns to ``batch``."""
-        for episode in self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False):
-            for column in (POLICY_WEIGHT, ENTROPY_WEIGHT):
-                weights = np.full(len(episode), episode.custom_data.get(column, 0.0), np.float32)
-                self.add_n_batch_items(batch, column, weights, len(episode), episode)
-        return batch
-
-
-class ReinforceLearner(TorchLearner):
-    """−Σ weight·log π(a) − Σ weight·entropy, the weights per step made by ``Reinforce``."""
-
-    _learner_connector: Any
-
-    def build(self) -> None:
-        """Builds the learner; called by RLlib."""
-        super().build()
-        self._learner_connector.prepend(AddEpisodeWeights())
-
-    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: dict[str, Any]) -> torch.Tensor:
-        """The loss, a scalar tensor."""
-        distribution = self.module[module_id].unwrapped().get_train_action_dist_cls().from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
-        # Steps that only pad a sequence have weight 0, but masked logits there: keep them from the products.
-        valid = batch[Columns.LOSS_MASK].bool()
-        log_likelihood = distribution.logp(batch[Columns.ACTIONS])[valid]
-        entropy = distribution.entropy()[valid]
-        policy_loss = -(batch[POLICY_WEIGHT][valid] * log_likelihood).sum()
-        mean_entropy = (batch[ENTROPY_WEIGHT][valid] * entropy).sum()
-        self.metrics.log_dict({"policy_loss": policy_loss, "entropy": mean_entropy}, key=module_id, window=1)
-        loss: torch.Tensor = policy_loss - config.design_entropy * mean_entropy
-        return loss
-
-
-class Reinforce(DesignSearch):
+class Reinforce(WeightedSearch):
     """REINFORCE with a queue of the best designs; see the module."""
 
-    def setup(self, config: Any) -> None:
-        """Builds the algorithm; called by RLlib."""
-        super().setup(config)
-        self.queue = BestQueue(self.config.design_queue)
-        self.seen: set[tuple[int, ...]] = set()
-        self._baseline: float | None = None
-        self._entropy_scale = 1.0
-
-    @property
-    def recalled(self) -> int:
-        """As many as the queue holds."""
-        return self.queue.size
-
-    def remember(self, design_hash: str, played: Played) -> None:
-        """Puts it into the queue, if it is good enough."""
-        self.queue.add(design_hash, played)
+    _baseline: float | None = None
 
     def begin(self, history: Sequence[Trial], restored: bool, on_stage: Callable[[str], None]) -> None:
         """Knows the designs of earlier sessions; a fresh policy imitates what is in the queue, if it is set so."""
-        self.seen |= {trial.actions for trial in history}
+        super().begin(history, restored, on_stage)
         if not restored and self.config.design_warm_updates and len(self.queue):
             on_stage("imitating the hand-made designs")
             self.imitate(self.config.design_warm_updates)
 
     def own(self) -> dict[str, float]:
         """Baseline and scale of the entropy bonus."""
-        baseline = {} if self._baseline is None else {"baseline": self._baseline}
-        return {"entropy_scale": self._entropy_scale, **baseline}
+        return super().own() | ({} if self._baseline is None else {"baseline": self._baseline})
 
     def set_own(self, numbers: Mapping[str, float]) -> None:
         """Takes them up."""
+        super().set_own(numbers)
         self._baseline = numbers.get("baseline")
-        self._entropy_scale = numbers.get("entropy_scale", 1.0)
 
     @classmethod
     def get_default_config(cls) -> ReinforceConfig:
@@ -231,13 +120,13 @@ class Reinforce(DesignSearch):
         if not played:
             return
         rewards = [one.outcome.reward for one in played]
-        collapsed = self._is_collapsed(played)
+        collapsed = self.is_collapsed(played)
         mean = float(np.mean(rewards))
         baseline = mean if self._baseline is None else self._baseline
         weights = policy_weights(rewards, self.config.design_quantile, baseline)
         self._baseline = self.config.design_baseline_decay * baseline + (1 - self.config.design_baseline_decay) * mean
         steps = sum(len(one.episode) for one in played)
-        entropy = self._entropy_scale / steps
+        entropy = self.entropy_scale / steps
         batch = [_weighted(one.episode, weight / len(one.episode), entropy) for one, weight in zip(played, weights, strict=True)]
         if collapsed:
             self.update(batch)
@@ -247,27 +136,11 @@ class Reinforce(DesignSearch):
                 self.update(self._imitated())
         self.sync()
 
-    def _is_collapsed(self, played: Sequence[Played]) -> bool:
-        """Whether too few designs of the batch are new; adapts the entropy bonus."""
-        fresh = {one.actions for one in played} - self.seen
-        self.seen |= fresh
-        collapsed = len(fresh) < self.config.design_novelty * len(played)
-        self._entropy_scale = min(self._entropy_scale * 1.5, 100.0) if collapsed else max(self._entropy_scale / 1.2, 1.0)
-        return collapsed
-
     def imitate(self, updates: int) -> None:
         """Fits the policy to the queue before anything is sampled."""
         for _ in range(updates):
             self.update(self._imitated())
         self.sync()
-
-    def update(self, episodes: list[SingleAgentEpisode]) -> None:
-        """One gradient step on ``episodes``."""
-        if not episodes:
-            return
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
-            results = self.learner_group.update(episodes=episodes)
-        self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
     def _imitated(self) -> list[SingleAgentEpisode]:
         episodes = self.queue.episodes() if self.config.design_imitation > 0 else []
@@ -275,10 +148,7 @@ class Reinforce(DesignSearch):
 
 
 def _weighted(episode: SingleAgentEpisode, policy: float, entropy: float) -> SingleAgentEpisode:
-    # What the runner's network put out is not needed, and replayed episodes have none: columns must match.
-    episode.extra_model_outputs.clear()
-    episode.custom_data.update({POLICY_WEIGHT: float(policy), ENTROPY_WEIGHT: float(entropy)})
-    return episode
+    return weighted(episode, **{POLICY_WEIGHT: policy, ENTROPY_WEIGHT: entropy})
 
 
 def configuration(task: SearchTask, settings: Settings) -> ReinforceConfig:

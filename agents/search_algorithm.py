@@ -13,17 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, ENV_RUNNER_SAMPLING_TIMER, SYNCH_WORKER_WEIGHTS_TIMER, TIMERS
 from ray.tune.registry import register_env
 
 from qumos_env import DesignEnv, list_scenarios, load_scenario
+from qumos_env.env.context_env import ContextEnv
 from qumos_env.errors import QumosError, one_line
 from qumos_env.evaluation.cache import Cache
 from qumos_env.registration import env_id
@@ -41,6 +43,9 @@ ROUND = 4
 PATIENCE_SECONDS = 60.0
 Config = TypeVar("Config", bound=AlgorithmConfig)
 CHECKPOINT_SECONDS = 60.0
+Script = tuple[int, ...]
+"""An episode as effective actions by the scenario's own numbers."""
+Environment = gym.Env[dict[str, np.ndarray], np.int64]
 S = TypeVar("S", bound=AgentSettings)
 _ENV_NAME = "qumos-design"
 _LOG = logging.getLogger(__name__)
@@ -102,21 +107,33 @@ class DesignSearch(Algorithm):
     def set_own(self, numbers: Mapping[str, float]) -> None:
         """Takes up what ``own`` gave in an earlier session."""
 
-    def collect(self, episodes: int) -> list[Played]:
-        """Samples that many episodes, fewer where ``may_play`` allows fewer.
+    def environment(self, task: SearchTask) -> Environment:
+        """What designs are played in that the env runners have not played, such as the hand-made ones."""
+        return DesignEnv(scenario=task.scenario, cache=task.cache)
+
+    def drain(self) -> None:
+        """Told when the search is over: whatever is still under way is waited for and handed on."""
+
+    def collect(self, episodes: int, scripts: Sequence[Script] = ()) -> list[Played]:
+        """Plays ``scripts`` and samples that many episodes besides, fewer where ``may_play`` allows fewer.
+
+        What an env runner that died had to play is made up for by samples.
 
         Raises:
             NoRunnerError: no env runner answered for ``PATIENCE_SECONDS``.
         """
         played: list[Played] = []
+        waiting = list(scripts)
         silent_since: float | None = None
-        while len(played) < episodes:
-            wanted = episodes - len(played)
+        while len(played) < episodes + len(scripts):
+            wanted = episodes + len(scripts) - len(played)
             if self.may_play is not None:
                 wanted = min(wanted, self.may_play(wanted))
             if wanted <= 0:
                 break
-            fresh = self._round(wanted)
+            jobs: list[Script | None] = [*waiting[:wanted], *[None] * (wanted - len(waiting))]
+            handed, fresh = self._round(jobs)
+            del waiting[:handed]
             if self.sink is not None and fresh:
                 self.sink(fresh)
             played += fresh
@@ -138,37 +155,47 @@ class DesignSearch(Algorithm):
                 from_worker_or_learner_group=self.learner_group, inference_only=True, timeout_seconds=PATIENCE_SECONDS
             )
 
-    def _round(self, wanted: int) -> list[Played]:
+    def _round(self, jobs: Sequence[Script | None]) -> tuple[int, list[Played]]:
+        """Hands the first of ``jobs`` to the env runners; how many, and what came back."""
         group = self.env_runner_group
         ids = group.healthy_worker_ids()
         local = group.num_remote_workers() == 0
-        shares = _shares(wanted, 1 if local else len(ids))
+        shares = _shares(jobs, 1 if local else len(ids))
         if not shares:
-            return []
+            return 0, []
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             if local:
-                results = [_play(group.local_env_runner, shares[0])]
+                results = [play(group.local_env_runner, shares[0])]
             else:
                 results = group.foreach_env_runner(
                     [_player(share) for share in shares], remote_worker_ids=ids[: len(shares)], local_env_runner=False
                 )
         self.metrics.aggregate([metrics for _, metrics in results], key=ENV_RUNNER_RESULTS)
-        return [_read(episode) for episodes, _ in results for episode in episodes]
+        return sum(map(len, shares)), [played for fresh, _ in results for played in fresh]
 
 
-def _shares(wanted: int, runners: int) -> list[int]:
-    """Episodes for each runner in the next round, as even as can be; runners without any are left out."""
-    total = min(wanted, ROUND * runners)
-    return [share for share in (total // runners + (index < total % runners) for index in range(runners)) if share] if runners else []
+def _shares(jobs: Sequence[Script | None], runners: int) -> list[Sequence[Script | None]]:
+    """What each runner plays in the next round, as even as can be; runners without anything are left out."""
+    total = min(len(jobs), ROUND * runners)
+    sizes = [total // runners + (index < total % runners) for index in range(runners)] if runners else []
+    return [jobs[sum(sizes[:index]) : sum(sizes[: index + 1])] for index, size in enumerate(sizes) if size]
 
 
-def _play(runner: Any, episodes: int) -> tuple[list[SingleAgentEpisode], Any]:
-    # One call per episode: asked for several, a runner resets in between only through its vector environment.
-    return [episode for _ in range(episodes) for episode in runner.sample(num_episodes=1)], runner.get_metrics()
+def play(runner: Any, jobs: Sequence[Script | None]) -> tuple[list[Played], Any]:
+    """Has an env runner play ``jobs`` one after the other: a script in its own environment, or, for ``None``, what its policy samples."""
+    played: list[Played] = []
+    for script in jobs:
+        if script is None:
+            # One call per episode: asked for several, a runner resets in between only through its vector environment.
+            played += [_read(episode) for episode in runner.sample(num_episodes=1)]
+        else:
+            # The next sample resets the environment.
+            played.append(replay(runner.env.unwrapped.envs[0], script))
+    return played, runner.get_metrics()
 
 
-def _player(episodes: int) -> Callable[[Any], tuple[list[SingleAgentEpisode], Any]]:
-    return lambda runner: _play(runner, episodes)
+def _player(jobs: Sequence[Script | None]) -> Callable[[Any], tuple[list[Played], Any]]:
+    return lambda runner: play(runner, jobs)
 
 
 def _read(episode: SingleAgentEpisode) -> Played:
@@ -183,17 +210,38 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def replay(env: DesignEnv, actions: Sequence[int]) -> Played:
-    """Plays ``actions`` in ``env`` and returns the episode as an env runner would, for imitation."""
-    observation, info = env.reset()
-    episode = SingleAgentEpisode(observation_space=env.observation_space, action_space=env.action_space)
-    episode.add_env_reset(observation, info)
-    for action in actions:
-        observation, reward, terminated, truncated, info = env.step(int(action))
-        episode.add_env_step(observation, int(action), reward, info, terminated=terminated, truncated=truncated)
+def replay(env: Environment, actions: Sequence[int]) -> Played:
+    """Plays ``actions``, the scenario's own, in ``env`` and returns the episode as an env runner would, for imitation."""
+    episode, numbers, info = _opened(env, actions)
+    for action in numbers:
+        observation, reward, terminated, truncated, info = env.step(np.int64(action))
+        episode.add_env_step(observation, action, reward, info, terminated=terminated, truncated=truncated)
         if terminated:
             break
     return _read(episode.to_numpy())
+
+
+def retold(env: Environment, actions: Sequence[int], outcome: Outcome) -> Played:
+    """The episode of ``actions``, which end with ``finish``, made without evaluating anything: its design has that ``outcome``."""
+    episode, numbers, info = _opened(env, actions)
+    observation = episode.get_observations(-1)
+    for action in numbers[:-1]:
+        observation, reward, _, _, info = env.step(np.int64(action))
+        episode.add_env_step(observation, action, reward, info)
+    info = {**info, "actions": list(actions), "evaluation": dict(outcome.evaluation)}
+    # Nobody learns from what is seen after the last action.
+    episode.add_env_step(observation, numbers[-1], outcome.reward, info, terminated=True)
+    return Played(episode.to_numpy(), tuple(actions), outcome)
+
+
+def _opened(env: Environment, actions: Sequence[int]) -> tuple[SingleAgentEpisode, list[int], dict[str, Any]]:
+    """An episode that has just begun, ``actions`` as ``env`` numbers them, and the first ``info``."""
+    observation, info = env.reset()
+    inner = env.unwrapped
+    numbers = inner.table.from_own(inner.scenario, actions) if isinstance(inner, ContextEnv) else [int(action) for action in actions]
+    episode = SingleAgentEpisode(observation_space=env.observation_space, action_space=env.action_space)
+    episode.add_env_reset(observation, info)
+    return episode, numbers, info
 
 
 def episode_length(scenario: Scenario) -> int:
@@ -202,7 +250,7 @@ def episode_length(scenario: Scenario) -> int:
     return rules.qubits + rules.max_parts + rules.max_gates + bool(rules.shots) + 2
 
 
-def configure(config: Config, task: SearchTask, hidden: int) -> Config:
+def configure(config: Config, task: SearchTask, hidden: int, module: type[RLModule] = DesignModule) -> Config:
     """Fills in what all agents share: environment, env runners, module, seeds and fault tolerance."""
     scenario = task.scenario
     if scenario.name in list_scenarios() and load_scenario(scenario.name).hash == scenario.hash:
@@ -215,7 +263,7 @@ def configure(config: Config, task: SearchTask, hidden: int) -> Config:
     config.env_runners(num_env_runners=task.workers, num_envs_per_env_runner=1, batch_mode="complete_episodes", sample_timeout_s=None)
     config.learners(num_learners=0)
     config.rl_module(
-        rl_module_spec=RLModuleSpec(module_class=DesignModule, model_config={"hidden": hidden, "max_seq_len": episode_length(scenario)})
+        rl_module_spec=RLModuleSpec(module_class=module, model_config={"hidden": hidden, "max_seq_len": episode_length(scenario)})
     )
     # RLlib adds the runner's index to the seed; the factors keep the streams of neighbouring seeds and of earlier sessions apart.
     config.debugging(seed=(task.seed * 1009 + len(task.history) * 104_729) % 2**31, log_level="ERROR")
@@ -292,7 +340,7 @@ def _cache_for_all(task: SearchTask) -> AbstractContextManager[str | Cache | Non
 def _prepare(algorithm: DesignSearch, task: SearchTask, ledger: Ledger, on_stage: Callable[[str], None]) -> None:
     """Takes up what an earlier session learned, and evaluates the starting designs."""
     restored = bool(task.history) and _restore(algorithm, task.checkpoint)
-    env = DesignEnv(scenario=task.scenario, cache=task.cache)
+    env = algorithm.environment(task)
     if task.starts:
         on_stage("evaluating the hand-made designs")
         for design_hash, played in warm_start(task, ledger, env).items():
@@ -301,7 +349,8 @@ def _prepare(algorithm: DesignSearch, task: SearchTask, ledger: Ledger, on_stage
         on_stage("replaying the best designs")
         distinct = {trial.design_hash: trial for trial in task.history if trial.design_hash and not trial.failure}
         for trial in sorted(distinct.values(), key=lambda trial: -trial.reward)[: algorithm.recalled]:
-            algorithm.remember(trial.design_hash, replay(env, trial.actions))
+            outcome = Outcome(trial.reward, trial.evaluation, trial.failure)
+            algorithm.remember(trial.design_hash, retold(env, trial.actions, outcome))
     algorithm.begin(task.history, restored, on_stage)
 
 
@@ -326,6 +375,7 @@ def _run(algorithm: DesignSearch, task: SearchTask, ledger: Ledger) -> None:
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 _save(algorithm, task.checkpoint)
                 saved = time.monotonic()
+        algorithm.drain()
     except (ray.exceptions.RayError, NoRunnerError) as error:
         # A signal to end may reach Ray's processes as well as this one: what was found is kept all the same.
         if not ledger.interrupted():
@@ -351,7 +401,7 @@ def _restore(algorithm: DesignSearch, path: str | None) -> bool:
     return True
 
 
-def warm_start(task: SearchTask, ledger: Ledger, env: DesignEnv) -> dict[str, Played]:
+def warm_start(task: SearchTask, ledger: Ledger, env: Environment) -> dict[str, Played]:
     """Evaluates the starting designs that the ledger does not know yet and records them; all of them by design hash."""
     played: dict[str, Played] = {}
     for actions in task.starts:
