@@ -1,8 +1,13 @@
 """Admission of scenarios: the figures, the thresholds, and that a check ends."""
 
 import copy
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,3 +210,29 @@ def test_what_is_not_weighed_is_not_measured_and_not_kept(monkeypatch: pytest.Mo
     plant(monkeypatch, template, lambda design, seed, rows: {"reward": quality(design)} | SURE)
     result = check(tiny(reward={"accuracy": 1.0, "theft": 0.0}), designs=6)
     assert np.isnan(result.loot_worth) and "loot_worth" not in result.to_dict() and "reliability" in result.to_dict()
+
+
+def _asleep(evaluator: Evaluator, job: int) -> int:
+    Path(os.environ["QUMOS_TEST_PIDS"], str(os.getpid())).touch()
+    time.sleep(600)
+    return job
+
+
+SLEEPERS = "from tests.test_admission import _asleep, tiny\nfrom qumos_env.audit.processes import in_processes\n"
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_process_that_was_killed(tmp_path: Path) -> None:
+    """They neither compute on nor wait for ever."""
+    code = SLEEPERS + "if __name__ == '__main__':\n    in_processes(tiny(), _asleep, range(8), 2)\n"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, env=os.environ | {"QUMOS_TEST_PIDS": str(tmp_path)}, cwd=Path(__file__).parents[1]) as parent:
+        deadline = time.monotonic() + 60
+        while len(pids := [int(one.name) for one in tmp_path.iterdir()]) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        parent.kill()
+    assert len(pids) == 2
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

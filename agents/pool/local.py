@@ -14,10 +14,11 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from qumos_env import Evaluator
+from qumos_env.audit.processes import end_with_parent
 from qumos_env.errors import one_line
 from qumos_env.evaluation.cache import Cache
 from qumos_env.evaluation.table_evaluator import evaluator_of
@@ -35,7 +36,7 @@ def serve(connection: Connection, scenario: dict[str, object], cache: str | Cach
     # Ctrl-C reaches the whole group: the parent decides what to keep.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     evaluator: Evaluator | None = None
     try:
         connection.send(READY)
@@ -52,14 +53,6 @@ def serve(connection: Connection, scenario: dict[str, object], cache: str | Cach
             connection.send(answer)
     except (EOFError, OSError):
         return  # nobody is at the other end any more
-
-
-def _leave_with_parent() -> None:
-    """Ends this worker with its parent, also in the middle of an evaluation."""
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 class _Process:

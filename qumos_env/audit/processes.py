@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 from ..evaluation.evaluator import Evaluator
@@ -42,7 +45,17 @@ _EVALUATOR: Evaluator | None = None
 
 def _start(scenario: Scenario) -> None:
     global _EVALUATOR
+    # A worker that waits for jobs holds both ends of their pipe, and so does not hear that who would send them was killed.
+    threading.Thread(target=end_with_parent, daemon=True).start()
     _EVALUATOR = Evaluator(scenario)
+
+
+def end_with_parent() -> None:
+    """Waits for the end of the parent of this worker, then ends the worker, also in the middle of an evaluation."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _with_evaluator(work: Callable[[Evaluator, J], R], job: J) -> R:
