@@ -28,8 +28,8 @@ $(STAMP): setup.cfg constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## train an agent for some minutes and export its best design
-	$(BIN)/python -m training train --scenario two-curves-three --agent reinforce --workers 2 --time-limit 120 --out runs/demo --force
-	$(BIN)/qumos export runs/demo/best_design.json --scenario two-curves-three --out runs/demo/bundle --force
+	$(BIN)/python -m training train --scenario waves-pairs --agent reinforce --workers 2 --time-limit 120 --out runs/demo --force
+	$(BIN)/qumos export runs/demo/best_design.json --scenario waves-pairs --out runs/demo/bundle --force
 
 test: $(STAMP) ## the fast tests
 	$(BIN)/python -m pytest -n 2 -q -m "not slow"

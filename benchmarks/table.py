@@ -16,7 +16,7 @@ from training.table_maker import make_table
 
 from .registry import Outcome, Row, Target, case
 
-SCENARIO = "two-curves-tiny"
+SCENARIO = "waves-tiny"
 STEP = Target(below=50)
 _EPISODES = 300
 

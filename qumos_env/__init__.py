@@ -1,6 +1,6 @@
 """QuMoS-Env: designing distributed quantum machine-learning models as a reinforcement-learning problem.
 
-Importing the package registers its environments: ``gymnasium.make("qumos_env:qumos/TwoCurvesThree-v0")``.
+Importing the package registers its environments: ``gymnasium.make("qumos_env:qumos/WavesPairs-v0")``.
 """
 
 from __future__ import annotations

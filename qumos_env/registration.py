@@ -41,7 +41,7 @@ def list_scenarios() -> tuple[str, ...]:
 
 
 def list_tables() -> tuple[str, ...]:
-    """Names of the scenarios that answer from the built-in tables, sorted: ``two-curves-tiny-table`` for that of two-curves-tiny."""
+    """Names of the scenarios that answer from the built-in tables, sorted: ``waves-tiny-table`` for that of waves-tiny."""
     return tuple(sorted(path.parent.name + TABLE_SUFFIX for path in table_folder().glob("*/manifest.json")))
 
 

@@ -28,7 +28,7 @@ from qumos_env.errors import QumosError
 from qumos_env.scenario import list_scenarios, load_scenario
 from qumos_env.scenario.sections import DataSection, DrawSection
 
-GENERATED = ("two-curves", "hidden-manifold", "hyperplanes", "parity", "parity-cut")
+GENERATED = ("two-curves", "hidden-manifold", "hyperplanes", "waves", "parity", "parity-cut")
 
 
 def counts(dataset: Dataset, rows: np.ndarray) -> list[int]:
@@ -231,6 +231,26 @@ def test_two_curves_have_the_given_degree_offset_and_noise():
     assert (shift > 0.2).all()
     noisy = generated("two-curves", rows=4000, features=7, degree=degree, offset=0.5, noise=0.1)
     assert np.linalg.matrix_rank(noisy.features[noisy.labels == 0], tol=1e-8) == 7
+
+
+def test_waves_add_up_and_features_alone_say_nothing():
+    """A linear model on every feature's cosine and sine learns what has no pairs, and hardly what has nothing else of weight."""
+    scores = {}
+    for pairs in (0, 4):
+        dataset = generated("waves", rows=4000, pairs=pairs, unequal=0)
+        angles = np.pi * dataset.features
+        waves = np.hstack([np.cos(angles), np.sin(angles)])
+        fitted = LogisticRegression(C=1e4, max_iter=2000).fit(waves[:2000], dataset.labels[:2000])
+        scores[pairs] = fitted.score(waves[2000:], dataset.labels[2000:])
+        assert dataset.features.min() >= 0 and dataset.features.max() <= 1
+        assert np.abs(np.corrcoef(dataset.features.T) - np.eye(8)).max() < 0.08
+        assert np.abs(dataset.features.mean(axis=0) - 0.5).max() < 0.03
+    assert scores[0] > 0.97 and scores[4] < scores[0] - 0.1
+    noisy = generated("waves", rows=4000, unequal=0, noise=1.0)
+    plain = generated("waves", rows=4000, unequal=0)
+    assert 0.15 < np.mean(noisy.labels != plain.labels) < 0.35
+    message = one_line_error(load_dataset, DataSection(source="waves", parameters={"pairs": 5}))
+    assert message == "data set 'waves': pairs is 5, at most 4 fit into 8 features"
 
 
 def test_hidden_manifold_and_hyperplanes_have_the_hidden_dimension():

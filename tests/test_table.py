@@ -282,8 +282,8 @@ def test_a_built_in_table_of_a_scenario_that_has_changed_is_refused(folder: Path
     monkeypatch.setattr(library, "list_tables", lambda: ("tiny-table",))
     monkeypatch.setattr(library, "table_folder", lambda: folder.parent)
     assert load_scenario("tiny-table").table is not None, "the library has no scenario of that name"
-    text = (library.scenario_folder() / "two-curves-tiny.toml").read_text()
-    (tmp_path / "tiny.toml").write_text(text.replace('"two-curves-tiny"', '"tiny"'))
+    text = (library.scenario_folder() / "waves-tiny.toml").read_text()
+    (tmp_path / "tiny.toml").write_text(text.replace('"waves-tiny"', '"tiny"'))
     monkeypatch.setattr(library, "list_scenarios", lambda: ("tiny",))
     monkeypatch.setattr(library, "scenario_folder", lambda: tmp_path)
     with pytest.raises(QumosError, match="scenario tiny has changed since the table was made; make it again with: python"):

@@ -29,6 +29,8 @@ MINIMUM: dict[str, float] = {
     "dimensions": 2,
     "relevant": 0,
     "margin": 0,
+    "pairs": 0,
+    "unequal": 0,
 }
 """Smallest allowed value of a parameter; the largest are bounds of the data section."""
 
@@ -140,10 +142,41 @@ def parity_cut(rows: int = 1000, seed: int = 0, features: int = 8, relevant: int
     return _signed(first, first ^ labels, features, relevant, margin, noise, generator), labels
 
 
+def waves(rows: int = 1000, seed: int = 0, features: int = 8, pairs: int = 0, unequal: float = 0.5, noise: float = 0.0) -> Rows:
+    """Uniform features, labelled by whether a sum of waves, one in each feature, is above its median.
+
+    With u uniform in [0, 1] the sum is ``Σ_i w_i cos(πu_i + φ_i) + Σ_(i,j) v_ij cos(πu_i + α_ij) cos(πu_j + β_ij)`` over ``pairs`` disjoint
+    pairs of features, phases uniform, the sizes of the weights log-normal with standard deviation ``unequal`` and of random sign; waves
+    that pairs multiply weigh twice as much, which makes up for their smaller variance. Gaussian ``noise`` is added to the sum, in units of
+    its standard deviation. Features are independent and uniform, so rows without labels say nothing about the classes, and no few labels
+    tell all phases and weights; a sum falls apart into what parts of the features say, in some ways more evenly than in others.
+
+    Raises:
+        QumosError: more than ``features // 2`` pairs.
+    """
+    if pairs > features // 2:
+        raise QumosError(f"data set 'waves': pairs is {pairs:g}, at most {features // 2} fit into {features} features")
+    generator = np.random.default_rng(seed)
+
+    def weights(count: int) -> np.ndarray:
+        return np.exp(unequal * generator.normal(size=count)) * generator.choice([-1.0, 1.0], size=count)
+
+    angles = np.pi * generator.uniform(size=(rows, features))
+    total = np.cos(angles + generator.uniform(0, 2 * np.pi, size=features)) @ weights(features)
+    if pairs:
+        partners = generator.permutation(features)[: 2 * pairs].reshape(pairs, 2)
+        both = np.cos(angles[:, partners] + generator.uniform(0, 2 * np.pi, size=(pairs, 2))).prod(axis=2)
+        total = total + 2 * both @ weights(pairs)
+    total = total + noise * total.std() * generator.normal(size=rows)
+    # Ranks instead of a comparison with the median: balanced for an odd number of rows too.
+    return angles / np.pi, (total.argsort().argsort() >= rows // 2).astype(np.int64)
+
+
 GENERATORS: dict[str, Callable[..., Rows]] = {
     "two-curves": two_curves,
     "hidden-manifold": hidden_manifold,
     "hyperplanes": hyperplanes,
+    "waves": waves,
     "parity": parity,
     "parity-cut": parity_cut,
 }

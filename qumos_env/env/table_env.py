@@ -32,7 +32,7 @@ class TableEnv(DesignEnv):
 
     ## Arguments
     Those of `DesignEnv` but `scenario`, and:
-    - `scenario`: name of a built-in table (`two-curves-tiny-table`), or the folder of one.
+    - `scenario`: name of a built-in table (`waves-tiny-table`), or the folder of one.
     - `noise`: what a design is worth. `"scenario"`: what the evaluation seed measured, the same in every episode; `"seed"`: what one of
       the table's seeds measured, drawn at every `reset`; `"mean"`: the mean over the table's seeds.
 
@@ -42,7 +42,7 @@ class TableEnv(DesignEnv):
 
     def __init__(
         self,
-        scenario: str | Path | Mapping[str, Any] | Scenario = "two-curves-tiny-table",
+        scenario: str | Path | Mapping[str, Any] | Scenario = "waves-tiny-table",
         render_mode: str | None = None,
         evaluation_seed: int | None = None,
         cache: str | Cache | None = None,

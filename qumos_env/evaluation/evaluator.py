@@ -29,7 +29,7 @@ from .workload import ROWS, Rows, Workload
 __all__ = ["Evaluation", "Evaluator", "accuracy", "checked_seed", "costs", "extraction", "membership", "outage", "theft"]
 
 # Part of every cache key: raise it when a change alters the figures of an evaluation.
-EVALUATION_VERSION = 9
+EVALUATION_VERSION = 10
 
 
 @dataclass(frozen=True)

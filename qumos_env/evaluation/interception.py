@@ -12,6 +12,7 @@ from sklearn.linear_model import RidgeCV
 from .scaling import of_unit_norm, positive, standardised
 
 _RIDGES = 10.0 ** np.arange(-6, 3.1, 0.5)
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class ThiefRows:
 
 
 def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The angles ``[targets, n_qubits]`` that ridge regressions from raw ``features`` to intercepted ``angles`` predict.
+    """The angles ``[targets, n_qubits]`` that linear regressions from raw ``features`` to intercepted ``angles`` predict.
 
     A row has more features than the thief has rows, so everything is in the scale of the features: as they are, standardised, or as the
-    leading principal components of all rows it has seen, the unlabelled ``targets`` included. Scale and ridge are chosen for each qubit
-    by the leave-one-out error within ``features``.
+    leading principal components of all rows it has seen, the unlabelled ``targets`` included. Beside ridge regressions on all columns
+    stand plain ones on the best single column, since most preprocessing scales one feature, or one component, for each qubit. Scale,
+    ridge and column are chosen for each qubit by the leave-one-out error within ``features``.
     """
     n_rows = len(features)
     errors, predictions = [], []
@@ -43,8 +45,27 @@ def fit_encoding(features: np.ndarray, angles: np.ndarray, targets: np.ndarray) 
         fitted = RidgeCV(alphas=_RIDGES * n_rows, alpha_per_target=True).fit(scaled[:n_rows], angles)
         errors.append(-np.atleast_1d(fitted.best_score_))
         predictions.append(fitted.predict(scaled[n_rows:]).reshape(len(targets), -1))
+        if n_rows > 2:
+            error, predicted = _on_one_column(scaled[:n_rows], angles, scaled[n_rows:])
+            errors.append(error)
+            predictions.append(predicted)
     best = np.argmin(errors, axis=0)
     return np.stack([predictions[choice][:, qubit] for qubit, choice in enumerate(best)], axis=1)
+
+
+def _on_one_column(rows: np.ndarray, angles: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of least squares on whichever single column is best for each qubit: mean squared leave-one-out errors ``[n_qubits]``, predictions."""
+    centre, mean = rows.mean(axis=0), angles.mean(axis=0)
+    within = rows - centre
+    squares = np.maximum(np.sum(within**2, axis=0), _TINY)
+    slopes = within.T @ (angles - mean) / squares[:, None]
+    residuals = (angles - mean)[:, None] - within[:, :, None] * slopes
+    leverages = 1 / len(rows) + within**2 / squares
+    left_out = residuals / np.maximum(1 - leverages, _TINY)[:, :, None]
+    errors = np.mean(left_out**2, axis=0)
+    best = errors.argmin(axis=0)
+    qubits = np.arange(angles.shape[1])
+    return errors[best, qubits], mean + (targets - centre)[:, best] * slopes[best, qubits]
 
 
 def _scales(rows: np.ndarray, n_qubits: int) -> Iterator[np.ndarray]:

@@ -4,6 +4,8 @@
     latent        the same Gaussian, and the squares and products, of whitened leading principal components
     products      Πᵢ (1 + c·xᵢx'ᵢ)/(1 + c)          on standardised features, normalised: holds every product of features
     interactions  Σ over all sets of two (three) features of Π xᵢx'ᵢ, on standardised features or their signs: parities of two (three)
+    details       ⟨z, z'⟩                           z the leading principal components of what a smooth function of all features leaves
+                                                    of each: where classes are one shape that is shifted a little, this is the shift
     graph         (1 − αS)⁻¹                        S the normalised adjacency of a graph of nearest neighbours among all rows, which
                                                     spreads labels along clusters (Zhou et al., 2003)
     loot          0                                 for those who hold loot and do not look at features
@@ -31,6 +33,9 @@ _SPREADS = (0.9, 0.99)
 _MANY, _FACTORISED = 40, 10_000  # own rows beyond which, and rows up to which, the system of a graph is factorised
 _ORDERS = (2, 3)
 _MOST_COMPONENTS = 8
+_LENGTHS, _ROUGHNESS, _MOST_SMOOTHED = (0.5, 1.4), 2.0, 800
+"""Of what is smooth: its length in median distances, and the weight of what is not; fitted on at most so many rows."""
+_DETAILS = (1, 3)
 _TINY = 1e-12
 
 
@@ -103,6 +108,33 @@ def _interactions(rows: np.ndarray, own: int) -> np.ndarray:
     return unit_diagonal(np.stack(found), own)
 
 
+def smoother(rows: np.ndarray, length: float, roughness: float) -> np.ndarray:
+    """What a smooth function of all features makes of values at the first and every further n-th of ``rows`` ``[rows, f]``: ``[rows, m]``.
+
+    Gaussian kernel regression, its length in median distances; the m rows, 800 at most, are those of ``smoothed``.
+    """
+    scaled = standardised(rows)
+    chosen = scaled[smoothed(len(rows))]
+    within = cdist(chosen, chosen)
+    size = length * max(float(np.median(within)), _TINY)
+    among = np.exp(-0.5 * (within / size) ** 2) + roughness * np.eye(len(chosen))
+    alike = np.exp(-0.5 * (cdist(scaled, chosen) / size) ** 2)
+    return np.asarray(np.linalg.solve(among, alike.T).T)
+
+
+def smoothed(rows: int) -> slice:
+    """Which of so many rows a ``smoother`` rests on."""
+    return slice(None, None, max(1, -(-rows // _MOST_SMOOTHED)))
+
+
+def _details(rows: np.ndarray, own: int) -> np.ndarray:
+    scaled, found = standardised(rows), []
+    for length in _LENGTHS:
+        leading = components(scaled - smoother(rows, length, _ROUGHNESS) @ scaled[smoothed(len(rows))])
+        found += [leading[:, :count] @ leading[:own, :count].T for count in _DETAILS]
+    return unit_diagonal(np.stack(found), own)
+
+
 def _graph(rows: np.ndarray, own: int) -> np.ndarray:
     found = []
     for scaled in _scaled(rows):
@@ -132,6 +164,7 @@ FAMILIES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "latent": _latent,
     "products": _products,
     "interactions": _interactions,
+    "details": _details,
     "graph": _graph,
     BLIND: _blind,
 }

@@ -9,17 +9,20 @@ from itertools import product
 import numpy as np
 
 from ...model.training import one_hot
-from .families import BLIND, FAMILIES, angle_kernels
+from .families import BLIND, FAMILIES, angle_kernels, smoothed, smoother
 from .interactions import LOOT_SHARES, Products
 from .regression import Kernels, inner_products
 
 LABELS, ANSWERS = "labels", "answers"
 """The goals by name; a model's name says which it was fitted to."""
+_DETAILS = "details of the sums"
 _REST, _TRUSTED = "rest", ("rest", "latent")
 _LEAST_PROBABILITY = 1e-4
 _TINY = 1e-12
 _KNOWN_SCALES = (1.0, 1.5, 2.0)
 """Of the untrained head's: a thief of few rows may rather trust in what heads become than fit it."""
+_SMOOTH = (0.7, 1.0)
+"""Length, in median distances, and roughness of what is smooth in stolen sums."""
 _FIXED_RIDGES = (1e-2, 1e-1)
 """Likewise: what is left of exact answers is hardly noisy, which few rows cannot tell."""
 
@@ -31,17 +34,19 @@ class Ground:
     Attributes:
         kernels: by the names of ``FAMILIES``.
         products: of features.
+        smoothers: of every draw, see ``families.smoother``; in single precision, as there are many.
     """
 
     kernels: Mapping[str, Kernels]
     products: Products
+    smoothers: np.ndarray
 
     @classmethod
     def of(cls, own: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Ground:
         """From raw features of every draw, ``[own, f]`` and ``[targets, f]``."""
         rows = [np.concatenate(pair) for pair in zip(own, targets, strict=True)]
         kernels = {name: Kernels(np.stack([family(one, len(own[0])) for one in rows])) for name, family in FAMILIES.items()}
-        return cls(kernels, Products.of(rows))
+        return cls(kernels, Products.of(rows), np.stack([smoother(one, *_SMOOTH).astype(np.float32) for one in rows]))
 
 
 def as_told(answers: np.ndarray, kind: str) -> np.ndarray:
@@ -114,7 +119,19 @@ def stacked(
                     scores = plain.regress(goals[ANSWERS], sums, scale, ridge)
                     told = f"{name}, {scale:g} × sums" + ("" if ridge is None else f", ridge {ridge:g}")
                     found |= _from_every_goal(told, {ANSWERS: scores})
-    return found if sums is None else found | _products_with_loot(ground.products, goals, sums)
+    if sums is None:
+        return found
+    return found | {_DETAILS: _details(ground.smoothers, sums)} | _products_with_loot(ground.products, goals, sums)
+
+
+def _details(smoothers: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """What a smooth function of all features leaves of ``sums`` ``[K, rows, classes]``.
+
+    What a part says for itself is the answer less what the others say. Where that difference is a slow function of the features and the
+    answer is not, taking away what is slow leaves the answer, and needs neither labels nor answers.
+    """
+    centred = sums - sums.mean(axis=1, keepdims=True)
+    return np.asarray(centred - smoothers @ centred[:, smoothed(sums.shape[1])])
 
 
 def _from_every_goal(name: str, scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
