@@ -198,8 +198,8 @@ class DesignDQN(DesignSearch, DQN):
         self._store(played)
         for _ in range(self.config.design_updates):
             self._update()
-        least, decay = self.config.design_final_epsilon, self.config.design_epsilon_decay
-        self.learner_group.foreach_learner(lambda learner: decay(learner, least, decay))
+        least, factor = self.config.design_final_epsilon, self.config.design_epsilon_decay
+        self.learner_group.foreach_learner(lambda learner: decay(learner, least, factor))
         self.sync()
 
     def _store(self, played: Sequence[Played]) -> None:

@@ -699,6 +699,7 @@ class TestRLlib:
         path = tmp_path / "checkpoint.npz"
         first, second = (start(module.configuration(replace(task, seed=seed), settings)) for seed in (1, 2))
         try:
+            first.sink = lambda played: [first.remember(str(one.actions), one) for one in played]
             first.train()
             checkpoint.save(path, first.learner_group, first.own())
             second.set_own(checkpoint.load(path, second.learner_group))

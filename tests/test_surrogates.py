@@ -6,15 +6,16 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from qumos_env.evaluation.surrogates.families import FAMILIES, angle_kernels, components
+from qumos_env.evaluation.surrogates.families import FAMILIES, angle_kernels, components, smoothed, smoother
 from qumos_env.evaluation.surrogates.interactions import Products, contrasts
-from qumos_env.evaluation.surrogates.models import Ground, log_odds, pooled, stacked, unaided, uses_answers
+from qumos_env.evaluation.surrogates.models import LABELS, Ground, label_goal, log_odds, pooled, stacked, unaided, uses_answers
 from qumos_env.evaluation.surrogates.regression import RIDGES, Kernels, inner_products
 
 
@@ -331,3 +332,47 @@ def test_rows_that_tell_nothing_do_no_harm() -> None:
     for rest in (np.zeros((1, 10, 0)), np.ones((1, 10, 1)), np.ones((1, 10, 3))):
         for scores in (*unaided(ground, goals).values(), *stacked(ground, goals, still, still, rest).values()):
             assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("rows", [60, 1700])
+def test_a_smoother_is_kernel_ridge_regression(rows: int) -> None:
+    """Oracle: scikit-learn, fitted on the rows that the smoother rests on."""
+    generator = np.random.default_rng(rows)
+    features, values = generator.normal(size=(rows, 3)) * [1, 10, 0.1], generator.normal(size=(rows, 2))
+    scaled, chosen = StandardScaler().fit_transform(features), smoothed(rows)
+    size = 0.7 * np.median(cdist(scaled[chosen], scaled[chosen]))
+    oracle = KernelRidge(alpha=2.0, kernel="rbf", gamma=0.5 / size**2).fit(scaled[chosen], values[chosen]).predict(scaled)
+    np.testing.assert_allclose(smoother(features, 0.7, 2.0) @ values[chosen], oracle, atol=1e-8)
+    assert len(values[chosen]) <= 800
+
+
+def shifted_circles(rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    """Rows on two winding curves that lie close beside each other, the class last."""
+    generator = np.random.default_rng(1)
+    turn, labels = generator.uniform(0, 2 * np.pi, rows), generator.integers(2, size=rows)
+    labels[:6] = [0, 0, 0, 1, 1, 1]
+    points = np.stack([np.cos(turn), np.sin(turn), np.cos(2 * turn), np.sin(2 * turn)], axis=1)
+    return points + 0.1 * labels[:, None] * [1, -1, 1, 1] + 0.01 * generator.normal(size=points.shape), labels
+
+
+def test_details_tell_shapes_apart_that_are_shifted_a_little() -> None:
+    """From six labels, where the kernels on features themselves guess."""
+    points, labels = shifted_circles()
+    goals = {LABELS: label_goal(labels[None, :6], 2)}
+    found = unaided(Ground.of([points[:6]], [points[6:]]), goals)
+    best = {
+        family: max(np.mean(scores[0, 6:].argmax(axis=-1) == labels[6:]) for name, scores in found.items() if name.startswith(family))
+        for family in ("details", "kernel")
+    }
+    assert best["details"] > 0.9 and best["kernel"] < 0.75
+
+
+def test_details_of_stolen_sums_need_no_labels() -> None:
+    """A part that says the class plus something slow, which the rest takes away, says the class."""
+    points, labels = shifted_circles()
+    slow = 3 * points[:, 0] - 2 * points[:, 1]
+    sums = np.stack([slow - labels, labels - slow], axis=-1)[None]
+    ground = Ground.of([points[:6]], [points[6:]])
+    goals = {LABELS: np.zeros((1, 6, 2))}
+    found = stacked(ground, goals, sums[..., :1], sums, np.zeros((1, 300, 0)))["details of the sums"]
+    assert np.mean(sums[0].argmax(axis=-1) == labels) < 0.8 < np.mean(found[0].argmax(axis=-1) == labels)
