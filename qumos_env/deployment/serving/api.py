@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from ...design.text_drawing import design_text
 from ...errors import one_line
@@ -32,7 +32,7 @@ from .messages import (
     RollBackRequest,
     TrustRequest,
 )
-from .page import page
+from .page import page_response
 from .served import Served, card_facts
 from .state import Key
 
@@ -67,7 +67,9 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
         if on_end is not None:
             await on_end()
 
-    app = FastAPI(title=f"QuMoS gateway: {gateway.name}", version=VERSION, lifespan=lifespan, redoc_url=None)
+    title = f"QuMoS gateway: {gateway.name}"
+    app = FastAPI(title=title, version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.malformed = gateway.metrics.refused.labels("malformed").inc
     models: dict[int, RequestModels] = {}
 
     def messages(served: Served) -> RequestModels:
@@ -270,7 +272,17 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
         begin(request, "page", keyed=False)
-        return written(request, HTMLResponse(page(), headers=_PAGE_HEADERS))
+        return written(request, page_response("page"))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        begin(request, "page", keyed=False)
+        return written(request, page_response("operations"))
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def description(request: Request) -> Response:
+        begin(request, "openapi", keyed=False)
+        return written(request, answer(openapi()))
 
     def openapi() -> dict[str, Any]:
         served = gateway.loaded().served
@@ -282,10 +294,13 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
             parts |= schema.pop("$defs", {})
             parts[kind.__name__] = schema
         either = {"anyOf": [{"$ref": "#/components/schemas/PredictOne"}, {"$ref": "#/components/schemas/PredictMany"}]}
+        numbers = [str(number) for number in gateway.version_numbers()]
         data["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, item in data["paths"].items():
             for operation in item.values():
                 operation.get("responses", {}).pop("422", None)
+                for parameter in operation.get("parameters", ()):
+                    parameter["schema"]["enum"] = {"model": [served.name], "version": numbers}[parameter["name"]]
                 if path == "/v1/predict" or path.endswith("/infer"):
                     wanted = either if path == "/v1/predict" else {"$ref": "#/components/schemas/InferRequest"}
                     operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": wanted}}}
@@ -295,16 +310,6 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
-
-
-# A page that loads nothing and is loaded into nothing.
-_PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
 
 
 def _validated(kind: type[_M], body: bytes) -> _M:
