@@ -104,7 +104,8 @@ class Deployment:
     def start_gateway(self, *options: object, urls: Mapping[str, str] | None = None) -> Server:
         places = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()} | dict(urls or {})
         port = free_port()
-        words = ["serve", self.bundle, "--port", port, "--state", self.state, *self.options, *options]
+        # Long patience unless a test says otherwise: on a machine with other work a provider that is late is no fault.
+        words = ["serve", self.bundle, "--port", port, "--state", self.state, "--patience", 30, *self.options, *options]
         for name, url in places.items():
             words += ["-p", f"{name}={url}"]
         self.gateway = start(words, self.folder / "gateway.log", port)

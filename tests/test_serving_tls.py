@@ -110,7 +110,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
     gateway, stranger, provider = authority.issue("gateway"), other.issue("stranger"), authority.issue("provider")
     bundle = export_bundle(DESIGN, tiny(), folder / "bundle", seed=3)
     server = ("--tls-cert", provider.certificate, "--tls-key", provider.key, "--tls-client-ca", authority.certificate)
-    with deployed(bundle, folder / "live", "--patience", 20, provider_options=server, gateway=False) as live:
+    with deployed(bundle, folder / "live", provider_options=server, gateway=False) as live:
         found = Encrypted(live, authority, gateway, stranger)
         live.start_gateway("--tls-cert", gateway.certificate, "--tls-key", gateway.key, *found.towards, urls=found.urls())
         yield found
