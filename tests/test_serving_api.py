@@ -27,6 +27,7 @@ from serving import Deployment, deployed
 from test_bundle import DESIGN, tiny
 
 from qumos_env.audit.live import LIVE_ATTACKS, Api, LiveAudit, audit_live
+from qumos_env.cli import app, run
 from qumos_env.deployment.bundle import read_bundle
 from qumos_env.deployment.export import export_bundle, write_bundle
 from qumos_env.deployment.serving.page import PageName, page
@@ -272,6 +273,45 @@ def test_an_audit_through_the_api_finds_what_simulation_finds(live: Deployment) 
         audit_live(bundle, workload, Api(live.url, live.key), attacks=("theft",))
     with pytest.raises(QumosError, match="an address such as"):
         Api("file:///etc/passwd", "")
+
+
+TINY = """
+name = "tiny"
+title = "tiny"
+providers = [{name = "aurora"}, {name = "borealis"}]
+data = {source = "wine", reducer = "pca"}
+draws = {count = 2, train_rows = 30, tuning_rows = 15}
+design = {qubits = 5, max_parts = 3, max_part_qubits = 3, max_gates = 40, max_gate_cuts = 2}
+model = {steps = 20}
+threat = {steps = 5}
+"""
+
+
+def test_the_command_puts_the_deployment_beside_the_simulation(
+    live: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`qumos audit --live`, with a customer's key from a file or the variable; what is missing or does not fit is one line."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(TINY)
+    Path("key").write_text(live.key + "\n")
+    words = ["audit", "--live", live.url, "--bundle", str(live.bundle), "-a", "canaries", "--seeds", "1"]
+    assert run(app, [*words, "-s", "tiny.toml", "--key-file", "key", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["rows"] > 20 and len(data["pairs"]) == 3 and all(one["agree"] for one in data["pairs"])
+    monkeypatch.setenv("QUMOS_KEY", live.key)
+    assert run(app, [*words, "-s", "tiny.toml"]) == 0
+    text = capsys.readouterr().out
+    assert "simulated" in text and "agree" in text and "DIFFER" not in text
+    monkeypatch.delenv("QUMOS_KEY")
+    for options, said in (
+        (["-s", "tiny.toml"], "an API key is needed"),
+        (["-s", "iris-smoke", "--key-file", "key"], "and not from this 'iris-smoke'"),
+        (["--key-file", "key"], "tiny"),  # no scenario that is built in
+        (["-s", "tiny.toml", "--key-file", "key", "--reference"], "goes with --bundle"),
+    ):
+        assert run(app, [*words, *options]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == "" and said in captured.err and captured.err.count("\n") == 1, captured.err
 
 
 @pytest.mark.slow

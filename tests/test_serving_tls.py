@@ -22,12 +22,14 @@ from cryptography.x509.oid import NameOID
 from serving import MAIN, Deployment, deployed
 from test_bundle import DESIGN, tiny
 
+from qumos_env.audit.live import Api
 from qumos_env.cli import app, run
 from qumos_env.deployment.bundle import read_bundle
 from qumos_env.deployment.export import export_bundle
 from qumos_env.deployment.serving.provider import RUN
 from qumos_env.deployment.serving.seal import HEADER, Seal
 from qumos_env.deployment.tokens import read_token
+from qumos_env.errors import QumosError
 
 ROW = [1.5] * 13
 
@@ -171,7 +173,9 @@ def test_a_gateway_without_the_right_certificates_gives_no_answer(encrypted: Enc
             refused.gateway.kill()
 
 
-def test_the_commands_of_customer_and_owner_know_the_authority(encrypted: Encrypted, tmp_path: Path) -> None:
+def test_the_commands_of_customer_and_owner_know_the_authority(
+    encrypted: Encrypted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the variable that OpenSSL reads; without it one line."""
     live = encrypted.live
     (tmp_path / "key").write_text(live.admin)
@@ -180,6 +184,11 @@ def test_the_commands_of_customer_and_owner_know_the_authority(encrypted: Encryp
         done = subprocess.run([sys.executable, "-c", MAIN, *words], capture_output=True, text=True, env=os.environ | variables)
         text = done.stdout + done.stderr
         assert (done.returncode, said in text.lower(), text.count("\n")) == (code, True, 1), text
+    with pytest.raises(QumosError, match="certificate"):
+        Api(live.url, live.key).probabilities(np.array([ROW]))
+    monkeypatch.setenv("SSL_CERT_FILE", str(encrypted.authority.certificate))
+    found = Api(live.url, live.key).probabilities(np.array([ROW]))
+    np.testing.assert_allclose(found, read_bundle(live.bundle).predict_proba(np.array([ROW])), atol=1e-5)
 
 
 def test_bad_files_are_one_line(encrypted: Encrypted, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
