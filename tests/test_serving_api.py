@@ -23,7 +23,7 @@ import pytest
 import schemathesis
 import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from serving import Deployment, deployed
+from serving import PATIENCE, Deployment, deployed
 from test_bundle import DESIGN, tiny
 
 from qumos_env.audit.live import LIVE_ATTACKS, Api, LiveAudit, audit_live
@@ -177,7 +177,7 @@ class Fuzz:
             key = f"Bearer {self.live.key}"
             if self.count % 2:
                 fit_shape(case.body)
-            response = case.call(headers={"authorization": key} if keyed else {})
+            response = case.call(headers={"authorization": key} if keyed else {}, timeout=PATIENCE)
             self.statuses[response.status_code] += 1
             # A bad request may bring a header of its own.
             problem = self._problem(response, response.request.headers.get("authorization") == key)
