@@ -67,7 +67,7 @@ def start(words: Sequence[object], log: Path, port: int, before: str = "") -> Se
             if process.poll() is not None:
                 raise AssertionError(log.read_text(encoding="utf-8"))
             if sock.connect_ex(("127.0.0.1", port)) == 0:
-                return Server(process, log, f"http://127.0.0.1:{port}")
+                return Server(process, log, f"{'https' if '--tls-cert' in words else 'http'}://127.0.0.1:{port}")
         time.sleep(0.02)
     process.kill()
     raise AssertionError(f"not there after {PATIENCE} s: {log.read_text(encoding='utf-8')}")
@@ -104,7 +104,8 @@ class Deployment:
     def start_gateway(self, *options: object, urls: Mapping[str, str] | None = None) -> Server:
         places = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()} | dict(urls or {})
         port = free_port()
-        words = ["serve", self.bundle, "--port", port, "--state", self.state, *self.options, *options]
+        # Long patience unless a test says otherwise: on a machine with other work a provider that is late is no fault.
+        words = ["serve", self.bundle, "--port", port, "--state", self.state, "--patience", 30, *self.options, *options]
         for name, url in places.items():
             words += ["-p", f"{name}={url}"]
         self.gateway = start(words, self.folder / "gateway.log", port)
@@ -112,7 +113,7 @@ class Deployment:
 
     def client(self, key: str | None = None, **options: Any) -> httpx.Client:
         token = self.key if key is None else key
-        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {token}"}, timeout=30, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {token}"}, timeout=60, trust_env=False, **options)
 
     def events(self) -> list[dict[str, Any]]:
         state = State(self.state)

@@ -208,6 +208,7 @@ def test_health_and_metadata(live: Deployment, workload: Workload) -> None:
         assert data["versions"] == ["1"] and data["inputs"] == [{"name": "features", "datatype": "FP64", "shape": [-1, features]}]
         for place in ("/v2/models/other", "/v2/models/tiny/versions/9", "/v2/models/tiny/versions/x/ready", "/nowhere"):
             assert client.get(place).status_code == 404 and list(client.get(place).json()) == ["error"]
+        assert client.get("/v2/models/tiny?version=9").status_code == 200  # a version stands in the path, or nowhere
         assert client.get("/v1/predict").status_code == 405
 
 

@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from ...design.text_drawing import design_text
 from ...errors import one_line
@@ -32,7 +32,7 @@ from .messages import (
     RollBackRequest,
     TrustRequest,
 )
-from .page import page
+from .page import page_response
 from .served import Served, card_facts
 from .state import Key
 
@@ -67,7 +67,9 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
         if on_end is not None:
             await on_end()
 
-    app = FastAPI(title=f"QuMoS gateway: {gateway.name}", version=VERSION, lifespan=lifespan, redoc_url=None)
+    title = f"QuMoS gateway: {gateway.name}"
+    app = FastAPI(title=title, version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.malformed = gateway.metrics.refused.labels("malformed").inc
     models: dict[int, RequestModels] = {}
 
     def messages(served: Served) -> RequestModels:
@@ -114,7 +116,10 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
             raise Refused(403, "this key may not do that", "forbidden")
         return key
 
-    def of_model(name: str, version: str | None = None) -> int | None:
+    def of_model(request: Request) -> int | None:
+        """The version that the path asks for; ``None`` for the active one."""
+        # From the path alone: FastAPI would take a version that a path lacks from the query.
+        name, version = request.path_params["model"], request.path_params.get("version")
         if name != gateway.name:
             raise Refused(404, f"no model {one_line(name)[:80]}; this gateway serves {gateway.name}", "unknown-model")
         if version is None:
@@ -186,18 +191,19 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
         responses={200: {"model": ModelMetadata}, **_REFUSALS},
         response_class=Response,
     )
-    async def metadata(request: Request, model: str, version: str | None = None) -> Response:
+    async def metadata(request: Request) -> Response:
         begin(request, "metadata", keyed=False)
-        served = gateway.loaded(of_model(model, version)).served
-        numbers = [version] if version is not None else [str(number) for number in gateway.version_numbers()]
+        number = of_model(request)
+        served = gateway.loaded(number).served
+        numbers = [str(one) for one in (gateway.version_numbers() if number is None else (number,))]
         return written(request, answer(_metadata(served, numbers)))
 
     @app.get("/v2/models/{model}/ready", tags=["v2"], responses={503: {}, **_OPEN}, response_class=Response)
     @app.get("/v2/models/{model}/versions/{version}/ready", tags=["v2"], responses={503: {}, **_OPEN}, response_class=Response)
-    async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
+    async def model_ready(request: Request) -> Response:
         begin(request, "health", keyed=False)
-        gateway.loaded(of_model(model, version))
-        return written(request, answer({"name": model, "ready": gateway.ready}, 200 if gateway.ready else 503))
+        gateway.loaded(of_model(request))
+        return written(request, answer({"name": gateway.name, "ready": gateway.ready}, 200 if gateway.ready else 503))
 
     @app.post("/v2/models/{model}/infer", tags=["v2"], responses={200: {"model": InferResponse}, **_REFUSALS}, response_class=Response)
     @app.post(
@@ -206,9 +212,9 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
         responses={200: {"model": InferResponse}, **_REFUSALS},
         response_class=Response,
     )
-    async def infer(request: Request, model: str, version: str | None = None) -> Response:
+    async def infer(request: Request) -> Response:
         key = begin(request, "infer")
-        number = of_model(model, version)
+        number = of_model(request)
         body = await read_body(request, _MOST_BYTES)
         served = gateway.loaded(number).served
         asked: Any = _validated(messages(served).infer, body)
@@ -270,7 +276,17 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
         begin(request, "page", keyed=False)
-        return written(request, HTMLResponse(page(), headers=_PAGE_HEADERS))
+        return written(request, page_response("page"))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        begin(request, "page", keyed=False)
+        return written(request, page_response("operations"))
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def description(request: Request) -> Response:
+        begin(request, "openapi", keyed=False)
+        return written(request, answer(openapi()))
 
     def openapi() -> dict[str, Any]:
         served = gateway.loaded().served
@@ -282,10 +298,13 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
             parts |= schema.pop("$defs", {})
             parts[kind.__name__] = schema
         either = {"anyOf": [{"$ref": "#/components/schemas/PredictOne"}, {"$ref": "#/components/schemas/PredictMany"}]}
+        choices = {"model": [served.name], "version": [str(number) for number in gateway.version_numbers()]}
         data["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, item in data["paths"].items():
             for operation in item.values():
                 operation.get("responses", {}).pop("422", None)
+                given = {name: {"type": "string", "enum": choices[name]} for name in choices if f"{{{name}}}" in path}
+                operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": one} for name, one in given.items()]
                 if path == "/v1/predict" or path.endswith("/infer"):
                     wanted = either if path == "/v1/predict" else {"$ref": "#/components/schemas/InferRequest"}
                     operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": wanted}}}
@@ -295,16 +314,6 @@ def gateway_app(gateway: Gateway, on_end: Callable[[], Awaitable[None]] | None =
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
-
-
-# A page that loads nothing and is loaded into nothing.
-_PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
 
 
 def _validated(kind: type[_M], body: bytes) -> _M:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import orjson
+
+from ...errors import one_line
 
 
 class Log:
@@ -32,3 +36,24 @@ class Log:
         stream = self._stream or sys.stderr
         stream.write(line.decode("utf-8", "replace") + "\n")
         stream.flush()
+
+
+class LibraryLog(logging.Handler):
+    """Writes down in the same form what the libraries below report: requests that are no HTTP, tasks that failed.
+
+    Args:
+        log: where to.
+        malformed: called for each request that never reached the application, as it is no HTTP.
+    """
+
+    def __init__(self, log: Log, malformed: Callable[[], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._log, self._malformed = log, malformed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler``."""
+        message = record.getMessage()
+        fields = {} if record.exc_info is None else {"traceback": logging.Formatter().formatException(record.exc_info)}
+        self._log.event("server", level=record.levelname.lower(), message=one_line(message), **fields)
+        if message.startswith("Invalid HTTP request"):
+            self._malformed()

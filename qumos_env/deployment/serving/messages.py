@@ -132,8 +132,9 @@ class RequestModels:
         row: Any = Annotated[list[Feature], Field(min_length=n_features, max_length=n_features)]
         rows: Any = Annotated[list[row], Field(min_length=1, max_length=MOST_ROWS)]
         flat: Any = Annotated[list[Feature], Field(min_length=n_features, max_length=n_features * MOST_ROWS)]
-        size: Any = Annotated[int, Field(ge=1, le=max(MOST_ROWS, n_features))]
-        shape: Any = Annotated[list[size], Field(min_length=2, max_length=2, description=f"[rows, {n_features}]")]
+        count: Any = Annotated[int, Field(ge=1, le=MOST_ROWS)]
+        width: Any = Annotated[int, Field(ge=n_features, le=n_features)]
+        shape: Any = Annotated[tuple[count, width], Field(description=f"[rows, {n_features}]")]
         self.one = self._made("PredictOne", _Message, "One row.", row=(row, ...))
         self.many = self._made("PredictMany", _Message, "Rows.", rows=(rows, ...))
         tensor: Any = self._made(

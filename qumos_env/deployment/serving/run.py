@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import ipaddress
+import logging
 import socket
 import ssl
 import sys
@@ -17,11 +18,12 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from ...errors import QumosError, one_line
+from ...errors import QumosError, one_line, shown
+from ...files import read_bytes
 from ..tokens import OWNER_FILE, PROVIDER_FILE, read_token, read_tokens
 from .api import gateway_app
 from .gateway import Gateway, GatewaySettings
-from .logs import Log
+from .logs import LibraryLog, Log
 from .provider import Provider, Settings, provider_app
 from .state import State, default_state
 
@@ -43,12 +45,23 @@ class Tls:
     authority: Path | None = None
 
     def check(self) -> None:
-        """Raises QumosError where a file is missing, or half of a pair."""
+        """Raises QumosError where a file cannot be used, is half of a pair, or does not fit the other half."""
         if (self.certificate is None) != (self.key is None):
             raise QumosError("TLS: a certificate and its key come together")
-        for path in (self.certificate, self.key, self.authority):
-            if path is not None and not path.is_file():
-                raise QumosError(f"{path}: no such file")
+        for path, what in ((self.certificate, "CERTIFICATE"), (self.key, "PRIVATE KEY"), (self.authority, "CERTIFICATE")):
+            if path is not None and f"{what}-----".encode() not in read_bytes(path):
+                raise QumosError(f"{path}: no {what.lower()} in PEM")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.certificate is not None and self.key is not None:
+            try:
+                context.load_cert_chain(self.certificate, self.key, password="")  # a server has nobody to ask for a passphrase
+            except ssl.SSLError as error:
+                raise QumosError(f"{self.certificate} and {self.key}: no certificate and its key ({one_line(error)})") from error
+        if self.authority is not None:
+            try:
+                context.load_verify_locations(self.authority)
+            except ssl.SSLError as error:
+                raise QumosError(f"{self.authority}: no certificates in PEM ({one_line(error)})") from error
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,14 @@ class Address:
 def serve(app: FastAPI, address: Address, log: Log) -> None:
     """Serves ``app`` until the process is told to end; requests under way are answered first.
 
+    ``app.state.malformed``, if there is one, is called for each request that is no HTTP and so never reaches ``app``.
+
     Raises:
         QumosError: the address is taken, or not of this machine.
     """
     address.tls.check()
+    if address.tls.authority is not None and address.tls.certificate is None:
+        raise QumosError("TLS: clients show certificates only to a server that has one; give it a certificate and a key")
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         listening = socket.socket(family, socket.SOCK_STREAM)
@@ -86,6 +103,7 @@ def serve(app: FastAPI, address: Address, log: Log) -> None:
     if not tls and not _private(address.host):
         log.event("warning", message="listening beyond this machine without TLS: inputs and answers can be read on the way")
     log.event("listening", host=address.host, port=listening.getsockname()[1], tls=bool(tls))
+    logging.getLogger().addHandler(LibraryLog(log, getattr(app.state, "malformed", lambda: None)))
     uvicorn.Server(config).run(sockets=[listening])
     sys.stderr.flush()
 
@@ -130,22 +148,16 @@ def make_gateway(
     Raises:
         QumosError: a bundle, state, token or address that cannot be used.
     """
-    for name, url in urls.items():
-        parsed = httpx.URL(url) if url.isprintable() else None
-        if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host:
-            raise QumosError(f"provider {name}: an address such as http://127.0.0.1:9001 is needed")
+    schemes = {_scheme(name, url) for name, url in urls.items()}
     chosen = tls or Tls()
     chosen.check()
-    verify: ssl.SSLContext | bool = True
-    if chosen.authority is not None or chosen.certificate is not None:
-        try:
-            verify = ssl.create_default_context(cafile=None if chosen.authority is None else str(chosen.authority))
-            if chosen.certificate is not None:
-                verify.load_cert_chain(chosen.certificate, chosen.key)
-        except (ssl.SSLError, OSError) as error:
-            raise QumosError(f"TLS: {one_line(error)}") from error
-    elif not any(url.startswith("https") for url in urls.values()):
-        verify = False  # nothing to verify, and loading the system's certificates takes time
+    verify: ssl.SSLContext | bool = False  # nothing to verify, and loading the system's certificates takes time
+    if "https" in schemes:
+        verify = ssl.create_default_context(cafile=chosen.authority)
+        if chosen.certificate is not None:
+            verify.load_cert_chain(chosen.certificate, chosen.key)
+    elif chosen != Tls():
+        raise QumosError("TLS: there are certificates for calls of providers, and no provider with an https address")
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=60)
     transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
     kept = State(state or default_state())
@@ -158,6 +170,17 @@ def make_gateway(
         await asyncio.to_thread(kept.close)
 
     return gateway_app(gateway, end)
+
+
+def _scheme(name: str, url: str) -> str:
+    """Of the address of a provider; raises QumosError where it is none."""
+    try:
+        parsed = httpx.URL(url)
+        if parsed.scheme in ("http", "https") and parsed.host:
+            return parsed.scheme
+    except httpx.InvalidURL:
+        pass
+    raise QumosError(f"provider {name}: an address such as http://127.0.0.1:9001 is needed, got {shown(url)}")
 
 
 def named_sampler(name: str) -> cirq.Sampler:
