@@ -13,6 +13,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
+from qumos_env.evaluation.choice import likeliest
 from qumos_env.evaluation.surrogates.families import FAMILIES, angle_kernels, components, smoothed, smoother
 from qumos_env.evaluation.surrogates.interactions import Products, contrasts
 from qumos_env.evaluation.surrogates.models import LABELS, Ground, label_goal, log_odds, pooled, stacked, unaided, uses_answers
@@ -376,3 +377,10 @@ def test_details_of_stolen_sums_need_no_labels() -> None:
     goals = {LABELS: np.zeros((1, 6, 2))}
     found = stacked(ground, goals, sums[..., :1], sums, np.zeros((1, 300, 0)))["details of the sums"]
     assert np.mean(sums[0].argmax(axis=-1) == labels) < 0.8 < np.mean(found[0].argmax(axis=-1) == labels)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_the_likeliest_class_is_that_of_argmax(classes: int) -> None:
+    """Ties included: the first of equals."""
+    scores = np.random.default_rng(classes).integers(0, 4, size=(5, 6, 40, classes)).astype(float)
+    np.testing.assert_array_equal(likeliest(scores), scores.argmax(axis=-1))

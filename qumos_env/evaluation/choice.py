@@ -45,12 +45,12 @@ def likeliest(scores: np.ndarray) -> np.ndarray:
     What ``argmax`` gives, many times faster: along an axis as short as that of classes it is slow, and took a tenth of an evaluation.
     """
     best = scores[..., 0]
-    found = np.zeros(best.shape, np.intp)
+    found = np.zeros(best.shape, np.int16)
     for label in range(1, scores.shape[-1]):
-        better = scores[..., label] > best
-        found[better] = label
+        one = scores[..., label]
+        np.copyto(found, label, where=one > best)
         if label + 1 < scores.shape[-1]:
-            best = np.where(better, scores[..., label], best)
+            best = np.maximum(best, one)
     return found
 
 
