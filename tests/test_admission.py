@@ -57,7 +57,8 @@ def test_intraclass_correlation_at_its_ends() -> None:
     assert intraclass_correlation(planted) == pytest.approx(1 / 1.25, abs=0.03)
 
 
-@pytest.mark.parametrize("name", list_scenarios())
+# What a table holds is kept small by limits that no hand-made design meets.
+@pytest.mark.parametrize("name", [name for name in list_scenarios() if "table" not in load_scenario(name).tags])
 def test_handmade_designs_fit_their_scenario(name: str) -> None:
     """Contiguous and interleaved, one to three layers, as far as the limits allow."""
     scenario = load_scenario(name)

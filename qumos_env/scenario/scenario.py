@@ -297,7 +297,8 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     text = str(name_or_path)
     if text in list_tables():
         return _built_in_table(text.removesuffix(TABLE_SUFFIX))
-    if Path(text, MANIFEST).is_file():
+    # Unlike a Path's, this question has an answer for names that no file can have.
+    if os.path.isfile(os.path.join(text, MANIFEST)):
         return of_table(Path(text))
     if text in list_scenarios():
         path = scenario_folder() / f"{text}.toml"
