@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -30,7 +31,12 @@ from qumos_env.audit.live import LIVE_ATTACKS, Api, LiveAudit, audit_live
 from qumos_env.cli import app, run
 from qumos_env.deployment.bundle import read_bundle
 from qumos_env.deployment.export import export_bundle, write_bundle
+from qumos_env.deployment.owner import Seat
+from qumos_env.deployment.serving.calls import Patience, ProviderClient, Unavailable
+from qumos_env.deployment.serving.logs import Log
+from qumos_env.deployment.serving.metrics import Metrics
 from qumos_env.deployment.serving.page import PageName, page
+from qumos_env.deployment.serving.seal import HEADER, Seal
 from qumos_env.errors import QumosError
 from qumos_env.evaluation.workload import Workload
 
@@ -580,3 +586,25 @@ def test_the_adapter_of_ray_is_a_few_lines() -> None:
         module = __import__(node.module or "", fromlist=["*"])
         assert all(hasattr(module, name.name) for name in node.names)
     assert len(imported) == 2 and sum(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in tree.body) == 2
+
+
+def test_sealed_nonsense_opens_the_breaker() -> None:
+    """An answer that is authentic and says nothing is a failure like any other: retried, counted, and in the end the provider rests."""
+    seal, asked = Seal("token"), []
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        once = seal.check_request(f"POST {request.url.path}", request.headers[HEADER], request.content)
+        assert once is not None
+        asked.append(once)
+        return httpx.Response(200, content=b"{}", headers={HEADER: seal.response(once, 200, b"{}")})
+
+    patience = Patience(pause=0.001, rest=60.0, attempts=3, failures=4)
+    client = ProviderClient("aurora", "http://aurora", "token", httpx.MockTransport(answered), patience, Metrics(), Log("gateway"))
+
+    async def ask() -> None:
+        await client.run("model", 1, [Seat(0, "aurora", (0, 1), ())], np.zeros((1, 2)), None, "id", {0: 1})
+
+    for calls, state in ((3, "closed"), (4, "open"), (4, "open")):
+        with pytest.raises(Unavailable):
+            asyncio.run(ask())
+        assert len(asked) == calls and client.breaker.state == state

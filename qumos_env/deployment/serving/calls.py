@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import httpx
 import numpy as np
@@ -22,6 +22,7 @@ from .seal import HEADER, Seal
 
 _VALUE_LIMIT = 1 + 1e-5
 State = Literal["closed", "open", "distrusted"]
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -172,19 +173,18 @@ class ProviderClient:
         parts = [{"part": seat.index, "inputs": np.ascontiguousarray(inputs[:, list(seat.qubits)])} for seat in seats]
         asked = {"model": model, "version": version, "parts": parts, "shots": shots}
         body = orjson.dumps(asked, option=orjson.OPT_SERIALIZE_NUMPY)
-        data = await self._ask("POST", self._run, body, request)
-        try:
+
+        def read(data: Any) -> dict[int, np.ndarray]:
             return _results(data, model, version, seats, len(inputs), shots, variants)
-        except _Failed as error:
-            self._noted(error.reason)
-            raise Unavailable(self.name, error.reason) from error
+
+        return await self._ask("POST", self._run, body, request, read)
 
     async def push(self, files: Mapping[str, str], rollback: bool, request: str) -> None:
         """Hands it another version of its folder; raises Unavailable where it does not take it."""
         body = orjson.dumps({"files": dict(files), "rollback": rollback})
-        await self._ask("PUT", self._versions, body, request, force=True)
+        await self._ask("PUT", self._versions, body, request, lambda data: data, force=True)
 
-    async def _ask(self, method: str, url: httpx.URL, body: bytes, request: str, force: bool = False) -> Any:
+    async def _ask(self, method: str, url: httpx.URL, body: bytes, request: str, read: Callable[[Any], _R], force: bool = False) -> _R:
         if self.breaker.state == "distrusted":
             raise Unavailable(self.name, "distrusted")
         if self.breaker.state == "open" and not (force or self.breaker.due):
@@ -196,7 +196,8 @@ class ProviderClient:
             try:
                 if left <= 0:
                     raise _Failed("late", again=False)
-                data = await self._once(method, url, body, request, min(patience.attempt, left))
+                # An answer in due form that says nothing usable is a failure like silence.
+                found = read(await self._once(method, url, body, request, min(patience.attempt, left)))
             except _Failed as error:
                 self._noted(error.reason)
                 pause = patience.pause * 2**attempt * random.uniform(0.5, 1.5)  # not in step with other gateways
@@ -209,7 +210,7 @@ class ProviderClient:
                     self._log.event("provider-back", provider=self.name)
                 self.breaker.succeeded()
                 self._metrics.provider_up.labels(self.name).set(1)
-                return data
+                return found
         raise Unavailable(self.name, "late")
 
     async def _once(self, method: str, url: httpx.URL, body: bytes, request: str, seconds: float) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 import time
 from collections import defaultdict
@@ -368,8 +369,10 @@ class Gateway:
                 idle = client.breaker.state == "closed" and now - self._asked[name] > _IDLE_CHECK
                 if name in served.seats and (client.breaker.due or idle):
                     self._asked[name] = now
+                    # As of any customer's request, or a provider would know when it is looked at.
+                    identity = secrets.token_hex(8)
                     try:
-                        await self._called(served, name, self._random_inputs(served, 2), "probe", check=self.settings.checks.rate > 0)
+                        await self._called(served, name, self._random_inputs(served, 2), identity, check=self.settings.checks.rate > 0)
                     except Unavailable:
                         continue
                     except Exception as error:  # whatever it is, the others must still be probed
